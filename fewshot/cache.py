@@ -1,0 +1,57 @@
+"""Where things computed once are kept, and how a file appears there: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fewshot.errors import FewshotError
+
+
+def cache_dir() -> Path:
+    """The cache folder, created on demand: `$FEWSHOT_CACHE`, else the user cache folder of the operating system.
+
+    Raises FewshotError when the folder cannot be created.
+    """
+    chosen = os.environ.get("FEWSHOT_CACHE")
+    if chosen:
+        folder = Path(chosen).expanduser()
+    else:
+        import pooch
+
+        folder = Path(pooch.os_cache("fewshot"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FewshotError(
+            f"the cache folder {folder} cannot be created ({error.strerror}); set FEWSHOT_CACHE to a writable folder."
+        ) from error
+    return folder
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is synced and takes the name `path`, on failure it is removed.
+
+    Readers, and other processes that write the same file, only ever see a complete file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not NamedTemporaryFile: the writer opens the path by itself, and the mode should follow the umask, not be 0600.
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
