@@ -1,0 +1,478 @@
+"""From a run to a row: one, a grid, resumed, shared between processes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, as_completed
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import Timeout
+
+from fewshot.errors import FewshotError, unknown
+from fewshot.rows import Rows
+
+ROOT = Path(__file__).resolve().parents[1]  # profiles/, published/, results/ and notebooks/ live beside the package
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and one test, completely described.
+
+    `shots` 0 means that no training image is seen (zero_shot only); `config` holds what differs from the method's
+    defaults; `selection` None is the method's headline selection.
+    """
+
+    experiment: str
+    method: str
+    dataset: str
+    shots: int
+    seed: int = 1
+    config: dict = field(default_factory=dict)
+    backbone: str = "toy"
+    pretrained: str | None = None
+    selection: str | None = None
+    profile: str = "toy"
+
+    def __post_init__(self):
+        if isinstance(self.shots, bool) or not isinstance(self.shots, int) or self.shots < 0:
+            raise FewshotError(f"shots must be a whole number of training images per class, not {self.shots!r}.")
+        if (self.shots == 0) != (self.method == "zero_shot"):
+            raise FewshotError(f"{self.method} with {self.shots} shots: zero_shot takes 0 shots, every other method at least 1.")
+
+    @property
+    def key(self) -> str:
+        """16 hex digits over everything in this description that decides the result.
+
+        In: method, data set, shots, seed (not for 0 shots: nothing is drawn), configuration, backbone, pretrained tag,
+        selection. Out: the experiment and the profile, which are only names (a profile acts through `config`, `backbone` and
+        `pretrained`), so two experiments share a run.
+
+        Not in the key because it cannot be known without loading the model: the weights themselves and the defaults of
+        the method's Config. They are in the row's `stamp`, and a row whose stamp is not today's does not count as done.
+        In neither: the code, the library versions and the machine (recorded in the row; `spot_check` measures whether they
+        matter), and the images behind a folder's name (the row's `split_hash`, compared by `spot_check`).
+        """
+        what = asdict(self)
+        del what["experiment"], what["profile"]
+        if self.shots == 0:
+            del what["seed"]
+        return _digest(what)
+
+    @classmethod
+    def from_row(cls, row: dict) -> Run:
+        """The run that made a row."""
+        names = ("experiment", "method", "dataset", "shots", "seed", "backbone", "pretrained", "profile")
+        values = {name: None if _missing(row[name]) else row[name] for name in names}
+        values |= {"shots": int(values["shots"]), "seed": int(values["seed"])}
+        asked = row["selection_asked"]
+        return cls(**values, config=row["overrides"], selection=None if _missing(asked) else asked)
+
+    def __str__(self) -> str:
+        return f"{self.method} on {self.dataset}, {self.shots} shots, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A backbone and, per method, what differs from the papers' settings; see profiles/*.yaml."""
+
+    name: str
+    backbone: str = "toy"
+    pretrained: str | None = None
+    methods: dict[str, dict] = field(default_factory=dict)
+
+
+def load_profile(name: str | os.PathLike) -> Profile:
+    """profiles/NAME.yaml, or a file of your own (anything that ends in .yaml).
+
+    Raises FewshotError for an unknown name, field or method, and for a number that YAML reads as text (`1e-3`).
+    """
+    import yaml
+
+    from fewshot.methods import METHODS
+
+    path = Path(name).expanduser()
+    if path.suffix != ".yaml":
+        path = ROOT / "profiles" / f"{name}.yaml"
+        if not path.is_file():
+            raise unknown("profile", str(name), [p.stem for p in path.parent.glob("*.yaml")])
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise FewshotError(f"the profile {path} cannot be read ({error.strerror}).") from error
+    except yaml.YAMLError as error:
+        raise FewshotError(f"the profile {path} is not valid YAML ({' '.join(str(error).split())}).") from error
+    for part in content:
+        if part not in ("backbone", "pretrained", "methods"):
+            raise unknown(f"field of the profile {path.name}", part, ("backbone", "pretrained", "methods"))
+    methods = {method: dict(overrides or {}) for method, overrides in (content.pop("methods", None) or {}).items()}
+    for method, overrides in methods.items():
+        if method not in METHODS:
+            raise unknown("method", method, METHODS)
+        for option, value in overrides.items():
+            if isinstance(value, str) and _is_number(value):
+                raise FewshotError(
+                    f"{path.name}: {method}.{option} is the text {value!r}, not a number; write {float(value)!r}"
+                    f" (YAML wants a dot in 1.0e-3)."
+                )
+    return Profile(path.stem, methods=methods, **content)
+
+
+def grid(
+    experiment: str,
+    methods: Iterable[str],
+    datasets: Iterable[str],
+    shots: Iterable[int],
+    seeds: Iterable[int] = (1, 2, 3),
+    profile: str | Profile = "toy",
+    selection: str | None = None,
+) -> list[Run]:
+    """Every combination, data set by data set; zero_shot appears once per data set, with 0 shots.
+
+    Raises FewshotError for an unknown method, data set, profile, or a number of shots that is not a positive integer.
+    """
+    from fewshot.methods import METHODS
+
+    profile = profile if isinstance(profile, Profile) else load_profile(profile)
+    methods, datasets = ([v] if isinstance(v, str) else list(v) for v in (methods, datasets))
+    shots, seeds = ([v] if isinstance(v, int) else list(v) for v in (shots, seeds))
+    for method in methods:
+        if method not in METHODS:
+            raise unknown("method", method, METHODS)
+    known = dataset_names()
+    for dataset in datasets:
+        if known and dataset not in known and not Path(dataset).expanduser().exists():
+            raise unknown("data set", dataset, known)
+    for k in shots:
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise FewshotError(f"shots must be positive whole numbers, not {k!r}; zero_shot needs none.")
+
+    def one(method: str, dataset: str, k: int, seed: int) -> Run:
+        overrides = profile.methods.get(method, {})
+        asked = None if method == "zero_shot" else selection
+        return Run(experiment, method, dataset, k, seed, overrides, profile.backbone, profile.pretrained, asked, profile.name)
+
+    runs = []
+    for dataset in datasets:
+        if "zero_shot" in methods:
+            runs.append(one("zero_shot", dataset, 0, 1))
+        runs += [one(m, dataset, k, s) for s in seeds for k in shots for m in methods if m != "zero_shot"]
+    return runs
+
+
+def dataset_names() -> list[str]:
+    """The data sets that have a name of their own (folders need none)."""
+    from fewshot import data
+
+    return sorted(getattr(data, "DATASETS", ()))
+
+
+def run(one: Run) -> dict:
+    """Draw the task, fit, test. Returns the row: the whole description, the result, and what it cost.
+
+    `seconds_fit` is preparation and training, `seconds_evaluate` the test; `peak_memory_mb` is the largest allocation
+    of this run on a GPU, and the peak of the whole process so far on a CPU (`peak_memory_of` says which).
+    """
+    import torch
+
+    from fewshot.data import load_task
+    from fewshot.evaluate import evaluate
+    from fewshot.fit import fit
+
+    clip = _clip(one.backbone, one.pretrained)
+    task = load_task(one.dataset, one.shots or 1, seed=one.seed)  # 0 shots: the one image per class is never looked at
+    gpu = torch.device(clip.device).type == "cuda"
+    if gpu:
+        torch.cuda.reset_peak_memory_stats(clip.device)
+    clock = functools.partial(_clock, clip.device if gpu else None)
+    start = clock()
+    model = fit(one.method, clip, task, selection=one.selection, seed=one.seed, **one.config)
+    fitted = clock()
+    result = evaluate(model, task.test)
+    tested = clock()
+    peak, peak_of = _peak_memory(clip.device if gpu else None)
+    config = _jsonable(asdict(model.config))
+    return {
+        **{name: value for name, value in asdict(one).items() if name not in ("config", "selection")},
+        "key": one.key,
+        "overrides": one.config,
+        "config": config,
+        "selection_asked": one.selection,
+        "selection": one.selection or type(model).selection,
+        "clip": clip.fingerprint,
+        "stamp": _digest([clip.fingerprint, config]),
+        "split_hash": task.split_hash if one.shots else None,
+        "accuracy": float(result.accuracy),
+        "n_test": int(result.n),
+        "seconds_fit": round(fitted - start, 3),
+        "seconds_evaluate": round(tested - fitted, 3),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "peak_memory_mb": peak,
+        "peak_memory_of": peak_of,
+        "versions": versions(),
+        "hardware": hardware(clip.device if gpu else None),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def stamp(one: Run) -> str | None:
+    """What `run(one)` would write into the row's `stamp` today; None where the weights cannot be had (said once)."""
+    from fewshot.methods import get_method
+
+    fingerprint = _fingerprint(one.backbone, one.pretrained)
+    if fingerprint is None:
+        return None
+    return _digest([fingerprint, _jsonable(asdict(_config(get_method(one.method), one.config)))])
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a grid; the message says what is stored and how to go on."""
+
+
+def run_grid(
+    runs: Sequence[Run],
+    rows: Rows | str | os.PathLike,
+    executor: Executor | None = None,
+    progress: bool = True,
+    *,
+    run_one: Callable[[Run], dict] = run,
+    stamp_of: Callable[[Run], str | None] = stamp,
+):
+    """Run what is not done yet; every finished run is stored at once. Returns the rows of `runs` as a DataFrame.
+
+    Done means: a row with this key, made with today's weights and defaults (see `Run.key`). Processes that work on the same
+    file share the runs: each is claimed by one of them, and taken over when that one dies. `executor` is any
+    concurrent.futures.Executor whose workers see the file; without one the runs follow each other here.
+
+    A failing run does not stop the others; at the end a FewshotError names the failures and where their tracebacks are.
+    Ctrl-C raises Interrupted and loses only what was under way.
+    """
+    from tqdm import tqdm
+
+    rows = rows if isinstance(rows, Rows) else Rows(rows)
+    todo = {one.key: one for one in runs}
+    total = len(todo)
+    there = rows.keys()
+    stamps = {key: stamp_of(one) for key, one in todo.items() if key in there}
+    for key, expected in stamps.items():
+        if rows.get(key, expected) is not None:
+            del todo[key]
+    failed: dict[str, BaseException] = {}
+    try:
+        with tqdm(total=total, initial=total - len(todo), unit="run", disable=None if progress else True) as bar:
+            for wait in (False, True):  # first what nobody else is on, then what others have not finished
+                busy = {}
+                job = functools.partial(_job, path=rows.path, run_one=run_one, wait=wait)
+                for one, result in _results(job, [(one, stamps.get(one.key)) for one in todo.values()], executor):
+                    try:
+                        if result() is None:
+                            busy[one.key] = one
+                            continue
+                        _trace_path(rows, one).unlink(missing_ok=True)
+                    except Exception as error:
+                        failed[one.key] = error
+                        _keep_trace(rows, one, error)
+                    bar.update()
+                todo = busy
+                if not todo:
+                    break
+    except KeyboardInterrupt:
+        stored = sum(one.key in rows for one in {one.key: one for one in runs}.values())
+        raise Interrupted(f"interrupted: {stored} of {total} runs are stored in {rows.path}; start it again to go on.") from None
+    if failed:
+        raise _failure(runs, rows, failed, total)
+    frame = rows.frame()
+    place = {one.key: i for i, one in reversed(list(enumerate(runs)))}
+    frame = frame[frame["key"].isin(place)]
+    return frame.sort_values("key", key=lambda keys: keys.map(place), ignore_index=True)
+
+
+def spot_check(rows, n: int = 1, seed: int = 0, tolerance: float = 0.5, *, run_one: Callable[[Run], dict] = run):
+    """Repeat `n` randomly chosen runs per method and compare: does this machine still give the stored numbers?
+
+    Returns a DataFrame with a line per repeated run; `agrees` is True when weights and split are the stored ones and the
+    accuracy differs by at most `tolerance` points. Nothing is stored.
+    """
+    import pandas as pd
+
+    frame = rows.frame() if isinstance(rows, Rows) else rows
+    if frame.empty:
+        raise FewshotError("there is no row to check; run the experiment first.")
+    lines = []
+    for _, group in frame.groupby("method", sort=True):
+        for _, row in group.sample(min(n, len(group)), random_state=seed).sort_values("key").iterrows():
+            again = run_one(Run.from_row(row.to_dict()))
+            difference = again["accuracy"] - row["accuracy"]
+            same = {"same_weights": again["clip"] == row["clip"], "same_split": again["split_hash"] == _none(row["split_hash"])}
+            lines.append(
+                {name: row[name] for name in ("method", "dataset", "shots", "seed")}
+                | {"stored": row["accuracy"], "here": again["accuracy"], "difference": difference}
+                | same
+                | {"agrees": all(same.values()) and abs(difference) <= tolerance}
+            )
+    return pd.DataFrame(lines)
+
+
+def versions() -> dict[str, str]:
+    """The versions that can change a number."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    names = {"torch": "torch", "open_clip": "open_clip_torch", "numpy": "numpy", "fewshot": "fewshot-clip-book"}
+    found = {"python": platform.python_version()}
+    for name, package in names.items():
+        try:
+            found[name] = version(package)
+        except PackageNotFoundError:
+            found[name] = "?"
+    return found
+
+
+def hardware(gpu=None) -> str:
+    """One line: the GPU's name, or the processor and the number of threads torch uses. Never a host name."""
+    import torch
+
+    if gpu is not None:
+        return torch.cuda.get_device_name(gpu)
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:
+        pass
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+@functools.lru_cache(maxsize=2)
+def _clip(backbone: str, pretrained: str | None):
+    from fewshot.clip import load_clip
+
+    return load_clip(backbone, pretrained)
+
+
+@functools.cache
+def _fingerprint(backbone: str, pretrained: str | None) -> str | None:
+    try:
+        return _clip(backbone, pretrained).fingerprint
+    except Exception as error:
+        print(f"the weights of {backbone} are not available ({error}); its stored rows are taken as they are.", file=sys.stderr)
+        return None
+
+
+def _config(method: type, overrides: dict):
+    try:
+        return method.Config(**overrides)
+    except TypeError:
+        from dataclasses import fields
+
+        known = [f.name for f in fields(method.Config)]
+        raise unknown("option", next(name for name in overrides if name not in known), known) from None
+
+
+def _job(one: Run, expected: str | None, *, path: Path, run_one: Callable[[Run], dict], wait: bool) -> dict | None:
+    """Claim, look again, run, store. None: somebody else is on it."""
+    rows = _rows_at(path)
+    try:
+        with rows.lock(one.key, timeout=-1 if wait else 0):
+            row = rows.get(one.key, expected)
+            if row is None:
+                row = run_one(one)
+                rows.append(row)
+            return row
+    except Timeout:
+        return None
+
+
+@functools.lru_cache(maxsize=8)
+def _rows_at(path: Path) -> Rows:
+    """One reader per file and process, so that a worker does not read the whole file for every run."""
+    return Rows(path)
+
+
+def _results(job: Callable, arguments: list, executor: Executor | None) -> Iterator[tuple[Run, Callable[[], dict | None]]]:
+    if executor is None:
+        for one, expected in arguments:
+            yield one, functools.partial(job, one, expected)
+        return
+    futures = {executor.submit(job, one, expected): one for one, expected in arguments}
+    try:
+        for future in as_completed(futures):
+            yield futures[future], future.result
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _trace_path(rows: Rows, one: Run) -> Path:
+    return rows.path.parent / f"{rows.path.stem}.failed" / f"{one.method}-{one.shots}-{one.seed}-{one.key}.txt"
+
+
+def _keep_trace(rows: Rows, one: Run, error: BaseException) -> None:
+    path = _trace_path(rows, one)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{one}\n{one!r}\n\n{''.join(traceback.format_exception(error))}")
+
+
+def _failure(runs: Sequence[Run], rows: Rows, failed: dict, total: int) -> FewshotError:
+    names = {one.key: one for one in runs}
+    key, error = next(iter(failed.items()))
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    what = reason if isinstance(error, FewshotError) else f"{type(error).__name__}: {reason}"
+    return FewshotError(
+        f"{len(failed)} of {total} runs failed and were not stored, the others are in {rows.path}; "
+        f"first {names[key]} ({what.rstrip('.')}); tracebacks in {_trace_path(rows, names[key]).parent}."
+    )
+
+
+def _clock(gpu) -> float:
+    if gpu is not None:
+        import torch
+
+        torch.cuda.synchronize(gpu)
+    return time.perf_counter()
+
+
+def _peak_memory(gpu) -> tuple[float | None, str]:
+    if gpu is not None:
+        import torch
+
+        return round(torch.cuda.max_memory_allocated(gpu) / 2**20, 1), "run (torch.cuda.max_memory_allocated)"
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None, "not measured"
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1), "process (ru_maxrss)"
+
+
+def _jsonable(value):
+    return json.loads(json.dumps(value))
+
+
+def _digest(value) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _missing(value) -> bool:
+    return value is None or value != value  # pandas turns None into NaN in a column
+
+
+def _none(value):
+    return None if _missing(value) else value
