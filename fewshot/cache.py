@@ -34,7 +34,7 @@ def cache_dir() -> Path:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and takes the name `path`, on failure it is removed.
+    """Yield a temporary path beside `path`: on success it is synced and renamed to `path`, on failure it is removed.
 
     Readers, and other processes that write the same file, only ever see a complete file.
     """

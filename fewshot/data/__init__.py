@@ -1,0 +1,63 @@
+"""From a name, a folder or arrays to a task. (Nothing here imports torch; views and features do.)"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fewshot.data.dataset import Dataset, Task
+from fewshot.data.folders import from_arrays, from_csv, from_folder
+from fewshot.data.images import ImageArrays, ImageFiles, Images
+from fewshot.data.splits import from_split
+from fewshot.errors import unknown
+
+__all__ = [
+    "Dataset",
+    "ImageArrays",
+    "ImageFiles",
+    "Images",
+    "Task",
+    "from_arrays",
+    "from_csv",
+    "from_folder",
+    "from_split",
+    "load_dataset",
+    "load_task",
+]
+
+
+def load_dataset(name: str | os.PathLike, **choices) -> Dataset:
+    """A data set by name ("toy/pets") or by place (a folder of class folders, or a CSV file).
+
+    choices go to from_folder or from_csv (template, val, test ...). Raises FewshotError for an unknown name.
+    """
+    text = os.fspath(name)
+    if text.startswith("toy/"):
+        from fewshot import toy
+
+        return toy.load_dataset(text.removeprefix("toy/"), **choices)
+    place = Path(text).expanduser()
+    if place.suffix.lower() == ".csv":
+        return from_csv(place, **choices)
+    if place.exists() or text.startswith((".", "~", "/")) or len(place.parts) > 1:
+        return from_folder(place, **choices)
+    raise unknown("data set", text, [*_known(), "a path to a folder"])
+
+
+def load_task(
+    name: str | os.PathLike,
+    shots: int | None,
+    seed: int = 1,
+    order: str = "coop",
+    *,
+    allow_fewer: bool = False,
+    **choices,
+) -> Task:
+    """`load_dataset(name, **choices).task(shots, seed, order)`: the few-shot task in one call."""
+    return load_dataset(name, **choices).task(shots, seed, order, allow_fewer=allow_fewer)
+
+
+def _known() -> list[str]:
+    from fewshot import toy
+
+    return [f"toy/{name}" for name in toy.DATASETS]
