@@ -9,7 +9,7 @@ from fewshot.data.dataset import Dataset, Task
 from fewshot.data.folders import from_arrays, from_csv, from_folder
 from fewshot.data.images import ImageArrays, ImageFiles, Images
 from fewshot.data.splits import from_split
-from fewshot.errors import unknown
+from fewshot.errors import FewshotError, unknown
 
 __all__ = [
     "Dataset",
@@ -35,7 +35,9 @@ def load_dataset(name: str | os.PathLike, **choices) -> Dataset:
     if text.startswith("toy/"):
         from fewshot import toy
 
-        return toy.load_dataset(text.removeprefix("toy/"), **choices)
+        if choices:
+            raise FewshotError(f"{text} is drawn, not read, and takes no {', '.join(choices)}; folders and CSV files do.")
+        return toy.load_dataset(text.removeprefix("toy/"))
     place = Path(text).expanduser()
     if place.suffix.lower() == ".csv":
         return from_csv(place, **choices)

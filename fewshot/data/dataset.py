@@ -111,7 +111,8 @@ class Task:
     def half(self, which: str) -> Task:
         """The base half (the first ceil(C/2) classes) or the new half (the rest), labels renumbered from 0.
 
-        Halving comes after sampling, so the pictures are those of the whole task (CoCoOp, arXiv:2203.05557). A task sealed by without_test stays sealed.
+        Halving comes after sampling, so the pictures are those of the whole task (CoCoOp, arXiv:2203.05557). A task
+        sealed by without_test stays sealed.
         """
         if which not in HALVES:
             raise unknown("half", which, HALVES)
