@@ -20,7 +20,7 @@ import status
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGED = ("_config.yml", "_toc.yml", "book", "published", "fewshot", "CITATION.cff")
-NOT_STAGED = shutil.ignore_patterns("__pycache__", "*.safetensors", "build.py", "check.py", "execute.py", "status.py", "fresh.py")
+NOT_STAGED = shutil.ignore_patterns("__pycache__", "*.safetensors")
 
 
 def lay_out(root: Path, stage: Path) -> None:
@@ -80,7 +80,11 @@ def main() -> int:
     if parser.parse_args().fresh:
         import fresh
 
-        os.environ["FEWSHOT_RESULTS"] = str(fresh.measure(ROOT, ROOT / "_build" / "fresh"))
+        try:
+            os.environ["FEWSHOT_RESULTS"] = str(fresh.measure(ROOT / "results", ROOT / "_build" / "fresh"))
+        except (ValueError, KeyboardInterrupt) as error:  # FewshotError is a ValueError
+            print(error, file=sys.stderr)
+            return 1
     problems = build(ROOT, ROOT / "_build" / "stage", ROOT / "_build" / "html")
     if problems:
         print("\n".join(problems), file=sys.stderr)

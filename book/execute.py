@@ -44,7 +44,7 @@ def results_folder(root: Path) -> Path:
 
 
 def run(source: Path, target: Path) -> float:
-    """Execute `source` into `target` (log beside it) and return the seconds it took. The target appears only when all went well."""
+    """Execute `source` into `target`, which appears only when all went well, with a log beside it; returns the seconds."""
     log, partial = target.with_suffix(".log"), target.with_suffix(".partial.ipynb")
     command = [sys.executable, "-m", "papermill", str(source), str(partial), "--kernel", "python3"]
     command += ["--cwd", str(source.parent), "--no-progress-bar", "--log-output"]
