@@ -1,0 +1,52 @@
+"""Tiny CLIPs with random weights and a tiny task, built in a moment and the same every time."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+
+from fewshot.clip import Clip
+
+TEXT = dict(context_length=77, vocab_size=49408, width=64, heads=2, layers=3)
+VIT = dict(image_size=32, patch_size=8, width=64, head_width=32, layers=3)
+RESNET = dict(image_size=64, width=8, layers=(1, 1, 1, 1), head_width=32)
+NAMES = ("annual crop land", "forest", "Grizzly_bear", "café au lait")
+
+
+def config(kind: str = "vit", quick_gelu: bool = True, **text) -> dict:
+    vision = VIT if kind == "vit" else RESNET
+    return dict(embed_dim=32, vision_cfg=vision, text_cfg={**TEXT, **text}, quick_gelu=quick_gelu)
+
+
+def weights(kind: str = "vit", seed: int = 0, **text) -> dict[str, torch.Tensor]:
+    """Random weights at which every part of the model matters (biases and scales too)."""
+    import open_clip
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = open_clip.model.CLIP(**config(kind, **text))
+        for name, p in model.named_parameters():
+            if p.dim() == 1:
+                p.data += 0.1 * torch.randn_like(p)
+            if "embedding" in name:
+                p.data = 0.3 * torch.randn_like(p)
+        for name, b in model.named_buffers():
+            if name.endswith("running_mean"):
+                b += 0.1 * torch.randn_like(b)
+    state = model.state_dict()
+    state["logit_scale"] = torch.tensor(30.0).log()  # not 100, so that a constant and the parameter differ
+    return state
+
+
+@cache
+def clip(kind: str = "vit") -> Clip:
+    return Clip.from_state_dict(config(kind), weights(kind), name=f"tiny-{kind}", device="cpu")
+
+
+def pixels(n: int, size: int, seed: int = 0) -> np.ndarray:
+    """n noisy pictures uint8 [n, 3, size, size]; picture i has the tint of class i mod 4."""
+    rng = np.random.default_rng(seed)
+    tint = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200], [180, 180, 60]])[np.arange(n) % len(NAMES)]
+    return np.clip(tint[:, :, None, None] + rng.normal(0, 40, (n, 3, size, size)), 0, 255).astype(np.uint8)
