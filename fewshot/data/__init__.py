@@ -36,7 +36,7 @@ def load_dataset(name: str | os.PathLike, **choices) -> Dataset:
         from fewshot import toy
 
         if choices:
-            raise FewshotError(f"{text} is drawn, not read, and takes no {', '.join(choices)}; folders and CSV files do.")
+            raise FewshotError(f"{text} is drawn, not read: it takes no {', '.join(choices)}.")
         return toy.load_dataset(text.removeprefix("toy/"))
     place = Path(text).expanduser()
     if place.suffix.lower() == ".csv":
