@@ -94,7 +94,7 @@ def page_faults(name: str, html: Path, notebook: Path | None = None) -> Iterator
     if "Traceback (most recent call last)" in said or article.select(".cell_output .traceback"):
         yield "shows a traceback"
     for pattern, fault in ((RAW_TEX, "raw TeX"), (UNRESOLVED, "something unresolved")):
-        for hit in pattern.findall(text)[:3]:
+        for hit in sorted(set(pattern.findall(text)))[:3]:
             yield f"shows {fault}: {hit!r}"
     if hit := UNRESOLVED.search(said):
         yield f"shows an unformatted result: {hit.group()!r}"
