@@ -42,7 +42,9 @@ def test_no_shots_means_every_picture(dataset):
 
 
 def test_the_split_hash_tells_draws_apart_and_is_stable(dataset):
-    hashes = {(k, s, o): dataset.task(k, s, o).split_hash for k in (1, 4) for s in (1, 2) for o in ("coop", "clip_lora")}
+    hashes = {
+        (k, s, o): dataset.task(k, s, o).split_hash for k in (1, 4) for s in (1, 2) for o in ("coop", "clip_lora")
+    }
     assert len(set(hashes.values())) == 8
     assert hashes[4, 1, "coop"] == "a51e1208802adffb"  # the draw is part of every stored row: it must not move
 

@@ -140,6 +140,9 @@ def test_the_bar_is_shown_when_asked_for_and_silent_off_a_terminal(images, capsy
 def test_the_encoder_sees_what_load_batch_gives(images):
     from fewshot.data.views import load_batch
 
-    view, clip = View("train", 1), SimpleNamespace(**{k: getattr(Encoder, k) for k in ("image_size", "image_mean", "image_std")})
+    view, clip = (
+        View("train", 1),
+        SimpleNamespace(**{k: getattr(Encoder, k) for k in ("image_size", "image_mean", "image_std")}),
+    )
     expected = load_batch(images, range(11), view, clip).mean((2, 3))
     assert torch.allclose(image_features(Encoder(), images, view), expected)

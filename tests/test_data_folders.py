@@ -35,7 +35,9 @@ def test_a_flat_folder_is_divided_half_fifth_and_three_tenths_per_class(flat):
         assert np.bincount(images.labels).tolist() == [count] * 3
     train, val, test = parts(dataset).values()
     assert len(train | val | test) == 30
-    assert all(i.startswith(dataset.classnames[c]) for i, c in zip(dataset.train.ids, dataset.train.labels, strict=True))
+    assert all(
+        i.startswith(dataset.classnames[c]) for i, c in zip(dataset.train.ids, dataset.train.labels, strict=True)
+    )
 
 
 def test_the_division_is_a_function_of_the_seed(flat):
@@ -192,7 +194,10 @@ def test_a_csv_without_split_is_divided_and_may_have_its_pictures_elsewhere(flat
     [
         ("file,class\na,b", "no column 'image' .its columns: file, class"),
         ("image,class", "lists no picture"),
-        ("image,class\nÄpfel/photo 00.png,a\ngone.png,b", "line 3 of .*names a picture that does not exist: .*gone.png"),
+        (
+            "image,class\nÄpfel/photo 00.png,a\ngone.png,b",
+            "line 3 of .*names a picture that does not exist: .*gone.png",
+        ),
         ("image,class\nÄpfel/photo 00.png,", "line 2 of .*has no class"),
         ("image,class,split\nÄpfel/photo 00.png,a,tets", "line 2 of .*split 'tets'; it must be train, val or test"),
         ("image,class,split\nÄpfel/photo 00.png,a,test\npink lady/photo 00.png,b,test", "no training pictures"),

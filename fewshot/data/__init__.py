@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fewshot.data.benchmarks import BENCHMARKS, load_benchmark
 from fewshot.data.dataset import Dataset, Task
 from fewshot.data.folders import from_arrays, from_csv, from_folder
 from fewshot.data.images import ImageArrays, ImageFiles, Images
@@ -26,24 +27,27 @@ __all__ = [
 ]
 
 
-def load_dataset(name: str | os.PathLike, **choices) -> Dataset:
-    """A data set by name ("toy/pets") or by place (a folder of class folders, or a CSV file).
+def load_dataset(name: str | os.PathLike, root: str | os.PathLike | None = None, **choices) -> Dataset:
+    """A data set by name ("toy/pets", "oxford_pets") or by place (a folder of class folders, or a CSV file).
 
+    root: the data root of the named benchmarks (default $FEWSHOT_DATA), or the folder a CSV file's paths start from.
     choices go to from_folder or from_csv (template, val, test ...). Raises FewshotError for an unknown name.
     """
     text = os.fspath(name)
-    if text.startswith("toy/"):
+    if text.startswith("toy/") or text in BENCHMARKS:
+        if choices:
+            raise FewshotError(f"{text} is fixed and takes no {', '.join(choices)}; folders and CSV files do.")
+        if text in BENCHMARKS:
+            return load_benchmark(text, root)
         from fewshot import toy
 
-        if choices:
-            raise FewshotError(f"{text} is drawn, not read: it takes no {', '.join(choices)}.")
         return toy.load_dataset(text.removeprefix("toy/"))
     place = Path(text).expanduser()
     if place.suffix.lower() == ".csv":
-        return from_csv(place, **choices)
+        return from_csv(place, root=root, **choices)
     if place.exists() or text.startswith((".", "~", "/")) or len(place.parts) > 1:
         return from_folder(place, **choices)
-    raise unknown("data set", text, [*_known(), "a path to a folder"])
+    raise unknown("data set", text, [*dataset_names(), "or the path of a folder"])
 
 
 def load_task(
@@ -59,7 +63,8 @@ def load_task(
     return load_dataset(name, **choices).task(shots, seed, order, allow_fewer=allow_fewer)
 
 
-def _known() -> list[str]:
+def dataset_names() -> list[str]:
+    """Every name load_dataset knows: the toy world's data sets, then the benchmarks on disk."""
     from fewshot import toy
 
-    return [f"toy/{name}" for name in toy.DATASETS]
+    return [*(f"toy/{name}" for name in toy.DATASETS), *BENCHMARKS]
