@@ -78,6 +78,13 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
 
 
 def test_every_name_is_listed_and_a_near_miss_is_answered():
-    assert {"toy/pets", "oxford_pets", "imagenet"} <= set(dataset_names())
+    assert {"toy/oxford_pets", "oxford_pets", "imagenet"} <= set(dataset_names())
     with pytest.raises(FewshotError, match="unknown data set 'oxford-pets'; did you mean 'oxford_pets'"):
         load_dataset("oxford-pets")
+
+
+def test_a_toy_data_set_is_named_with_its_prefix(monkeypatch):
+    monkeypatch.setattr("fewshot.toy.load_dataset", lambda name: f"drawn {name}")
+    assert load_dataset("toy/pets") == "drawn pets"
+    with pytest.raises(FewshotError, match="toy/pets is fixed and takes no val"):
+        load_dataset("toy/pets", val=0.1)
