@@ -1,0 +1,71 @@
+"""Top-1 accuracy of a model on pictures, under the evaluation view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewshot.errors import FewshotError
+from fewshot.methods.method import Method
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """accuracy in percent over n pictures; predictions and labels int64 [n]."""
+
+    accuracy: float
+    n: int
+    predictions: np.ndarray
+    labels: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"{self.accuracy:.2f} % of {self.n} pictures"
+
+
+@torch.no_grad()
+def evaluate(model: Method, images, batch_size: int = 256) -> Evaluation:
+    """Accuracy on an Images. Image features are cached when the model takes features.
+
+    Raises FewshotError when there are no pictures or their labels are not classes of the model.
+    """
+    labels = np.asarray(images.labels)
+    if len(labels) == 0:
+        raise FewshotError("there are no pictures to evaluate on.")
+    if labels.min() < 0 or labels.max() >= len(model.classnames):
+        raise FewshotError(
+            f"the labels go up to {labels.max()} and the model knows {len(model.classnames)} classes; evaluate it on its "
+            "own task, or retarget it first."
+        )
+    was_training = model.training
+    model.eval()
+    try:
+        guesses = [model.logits(x).argmax(dim=-1) for x in _inputs(model, images, batch_size)]
+    finally:
+        model.train(was_training)
+    predictions = torch.cat(guesses).cpu().numpy()
+    accuracy = 100 * float(np.mean(predictions == labels))
+    return Evaluation(accuracy, len(labels), predictions, labels)
+
+
+def _inputs(model: Method, images, size: int) -> Iterator[Tensor]:
+    from fewshot.data.features import image_features
+    from fewshot.data.views import View, load_batch
+
+    clip, view = model.clip, View()
+    if model.needs == "features":
+        for part in image_features(clip, images, view, batch_size=size).split(size):
+            yield part.to(clip.device)
+        return
+    rows = [range(i, min(i + size, len(images))) for i in range(0, len(images), size)]
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(load_batch, images, rows[0], view, clip)
+        for following in [*rows[1:], None]:
+            x = coming.result()
+            if following is not None:
+                coming = pool.submit(load_batch, images, following, view, clip)
+            yield x.to(clip.device)

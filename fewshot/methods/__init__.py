@@ -1,0 +1,28 @@
+"""The methods by name. Nothing is imported before it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from fewshot.errors import unknown
+
+if TYPE_CHECKING:
+    from fewshot.methods.method import Method
+
+METHODS = {
+    "zero_shot": "fewshot.methods.zero_shot:ZeroShot",
+    "linear_probe": "fewshot.methods.linear_probe:LinearProbe",
+    "tip_adapter": "fewshot.methods.tip_adapter:TipAdapter",
+    "tip_adapter_f": "fewshot.methods.tip_adapter_f:TipAdapterF",
+    "coop": "fewshot.methods.coop:CoOp",
+    "clip_lora": "fewshot.methods.clip_lora:CLIPLoRA",
+}
+
+
+def get_method(name: str) -> type[Method]:
+    """The class of a method. Raises FewshotError for an unknown name."""
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    module, attribute = METHODS[name].split(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,81 @@
+"""CoOp (Zhou et al. 2022): the words around the class name are replaced by learned vectors.
+
+t_c = text encoder([S, V_1..V_n, name_c, "."]); logits[i, c] = exp(logit_scale) <f_i/|f_i|, t_c/|t_c|>; mean
+cross-entropy. Only V trains. Constants: KaiyangZhou/CoOp, trainers/coop.py and scripts/coop/main.sh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fewshot.clip import unit
+from fewshot.errors import FewshotError
+from fewshot.methods.method import Method, Training, coop_lr
+from fewshot.prompts import Prompts, word_context
+
+
+@dataclass(frozen=True)
+class Config(Training):
+    n_ctx: int = 16  # number of learned vectors
+    ctx_init: str = ""  # words to start from, for example "a photo of a"; they decide n_ctx, and the context is shared
+    csc: bool = False  # a context of its own for every class
+    class_token_position: str = "end"  # "end", "middle" or "front"
+    chunk: int = 0  # classes per chunk in training, 0: all at once; chunks save memory and cost a second forward
+
+
+class CoOp(Method):
+    name, title, paper = "coop", "CoOp", "zhou2022coop"
+    drop_last = True
+    Config = Config
+
+    def __init__(self, clip, task, config=None, *, seed=None) -> None:
+        super().__init__(clip, task, config, seed=seed)
+        c = self.config
+        if c.n_ctx < 1:
+            raise FewshotError(f"n_ctx of {self.name} must be 1 or more, not {c.n_ctx}.")
+        width = clip.require_text(self.title).width
+        self.own = c.csc and not c.ctx_init
+        if c.ctx_init:
+            ctx = word_context(clip, c.ctx_init, self.title)
+        else:
+            shape = (len(task.classnames), c.n_ctx, width) if self.own else (c.n_ctx, width)
+            ctx = 0.02 * torch.randn(shape, generator=self.rng("ctx"))
+        self.ctx = nn.Parameter(ctx.to(clip.device))  # [n, w], or [C, n, w] with csc
+        self.set_classes(task.classnames)
+
+    def set_classes(self, classnames: Sequence[str]) -> None:
+        super().set_classes(classnames)
+        c = self.config
+        self.prompts = Prompts(self.clip, classnames, c.ctx_init or c.n_ctx, c.class_token_position, self.title)
+
+    def retarget(self, classnames: Sequence[str]) -> Method:
+        if self.own:
+            return self.refuse_retarget(classnames, "each class has learned a context of its own")
+        return super().retarget(classnames)
+
+    def text_features(self) -> Tensor:
+        """[C, D], not normalised."""
+        chunk = self.config.chunk if torch.is_grad_enabled() else 0
+        return self.prompts.features(self.ctx, own=self.own, chunk=chunk)
+
+    def logits(self, x: Tensor) -> Tensor:
+        t = self.kept("text", lambda: unit(self.text_features()))
+        return self.clip.logit_scale * unit(x) @ t.t()
+
+    def epochs(self) -> int:
+        """50 for one shot, 100 for two and four, 200 above; 50 on ImageNet."""
+        return few_shot_epochs(self.shots, self.dataset)
+
+    def lr(self, step: int, steps: int, per_epoch: int) -> float:
+        return coop_lr(self.config.lr, step // per_epoch, -(-steps // per_epoch))
+
+
+def few_shot_epochs(shots: int | None, dataset: str) -> int:
+    """CoOp's number of epochs."""
+    if dataset.rsplit("/", 1)[-1].lower() == "imagenet" or shots == 1:
+        return 50
+    return 100 if shots is not None and shots <= 4 else 200
