@@ -8,9 +8,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+PIP := $(BIN)/python -m pip install -qq
+UV := UV_SYSTEM_CERTS=true UV_NATIVE_TLS=true $(BIN)/uv pip install -q --python $(BIN)/python
 STRIP := nbstripout --keep-id --keep-count --extra-keys "metadata.papermill cell.metadata.papermill cell.metadata.execution metadata.language_info metadata.widgets"
 
-.PHONY: book test unit strip lock clean
+.PHONY: book test unit strip lock links clean
 .DELETE_ON_ERROR:
 
 book: $(VENV)/.ready
@@ -33,6 +35,10 @@ unit: $(VENV)/.ready
 strip: $(VENV)/.ready
 	$(BIN)/$(STRIP) notebooks/*.ipynb
 
+# Asks every linked server; needs a network, so it is no part of `make test`.
+links: book
+	$(BIN)/jupyter-book build _build/stage --builder linkcheck
+
 # After a change of the dependencies in pyproject.toml. The pins hold no index addresses.
 lock: $(VENV)/.ready
 	$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --all-extras --no-emit-index-url --no-header --no-annotate -o requirements.lock
@@ -48,9 +54,8 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	  { echo '$(PYTHON) has no venv module. On Debian and Ubuntu: sudo apt install python3-venv'; exit 1; }
 	@test -x $(BIN)/python || { echo 'Creating $(VENV) (about 5 GB with PyTorch)'; $(PYTHON) -m venv $(VENV); }
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip > /dev/null
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q 'uv>=0.9' || echo 'uv is not to be had here: pip installs instead, which takes minutes.'
-	@if test -x $(BIN)/uv && $(BIN)/uv pip install -q --python $(BIN)/python -r requirements.lock; then :; \
-	  else $(BIN)/python -m pip install -q -r requirements.lock; fi
-	@if test -x $(BIN)/uv && $(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .; then :; \
-	  else $(BIN)/python -m pip install -q --no-deps -e .; fi
+	@test -x $(BIN)/uv || $(PIP) 'uv>=0.9' || true
+	@if test -x $(BIN)/uv && $(UV) -r requirements.lock; then :; \
+	  else echo 'uv could not do it: pip installs instead, which takes minutes.'; $(PIP) -r requirements.lock; fi
+	@if test -x $(BIN)/uv && $(UV) --no-deps -e .; then :; else $(PIP) --no-deps -e .; fi
 	@touch $@

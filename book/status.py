@@ -1,6 +1,5 @@
 """The tables of the status page: what ran, how long it took, which rows and which versions the book rests on."""
 
-import json
 import os
 import platform
 from collections.abc import Iterable
@@ -8,6 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from execute import results_folder
+
+from fewshot.report import status_table
+from fewshot.rows import Rows
 
 PACKAGES = ("fewshot-clip-book", "torch", "torchvision", "open_clip_torch", "numpy", "scikit-learn", "pandas", "jupyter-book")
 
@@ -23,23 +25,18 @@ def notebook_table(timings: dict) -> str:
         [f"{{doc}}`../notebooks/{name}`", f"{entry['seconds']:.0f}", entry["finished"].replace("T", " ")[:16]]
         for name, entry in sorted(timings.get("notebooks", {}).items())
     ]
-    return table(("Notebook", "Seconds", "Run (UTC)"), rows)
+    return table(("Notebook", "Seconds", "Run (UTC)"), rows) if rows else "None yet."
 
 
-def rows_table(folder: Path) -> str:
-    """One line per file of measured rows: how many, of what, with how many seeds, on which hardware."""
-    lines = []
+def rows_tables(folder: Path) -> str:
+    """For every file of measured rows what is in it, per method: how many, at what cost, on which hardware."""
+    parts = []
     for file in sorted(folder.glob("*.jsonl")):
-        rows = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
-
-        def kinds(field, rows=rows):
-            return len({str(row.get(field)) for row in rows})
-
-        hardware = sorted({str(row.get("hardware", "not recorded")) for row in rows})
-        last = max((str(row.get("finished", "")) for row in rows), default="")
-        counts = [len(rows), kinds("method"), kinds("dataset"), kinds("seed")]
-        lines.append([f"`{file.name}`", *counts, last[:10], "; ".join(hardware)])
-    return table(("Rows", "Number", "Methods", "Data sets", "Seeds", "Last measured", "Hardware"), lines)
+        frame = Rows(file).frame()
+        if not frame.empty:
+            inside = f'<div class="pst-scrollable-table-container">\n{status_table(frame).html()}\n</div>'
+            parts.append(f"### `{file.name}`\n\n{inside}\n")
+    return "\n".join(parts) or "None yet.\n"
 
 
 def versions_table() -> str:
@@ -59,8 +56,8 @@ def write(root: Path, stage: Path, timings: dict) -> None:
         "## Notebooks\n",
         notebook_table(timings),
         "\n## Measured rows\n",
-        rows_table(results_folder(root)),
-        "\n## Versions\n",
+        rows_tables(results_folder(root)),
+        "## Versions\n",
         versions_table(),
     ]
     (stage / "book" / "status_tables.md").write_text("\n".join(parts) + "\n", encoding="utf-8")

@@ -174,11 +174,15 @@ def test_book_is_built_once_and_a_broken_one_leaves_the_last_good_one_in_place(p
     assert WORDS[:20] in (finished / "book" / "intro.html").read_text()
 
 
-def test_status_tables_count_rows_and_name_what_ran(tmp_path):
-    (tmp_path / "results").mkdir()
-    rows = [{"method": m, "dataset": "toy/pets", "seed": s, "finished": "2026-01-02T03:04:05"} for m in "ab" for s in (1, 2, 3)]
-    (tmp_path / "results" / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert "| `table.jsonl` | 6 | 2 | 1 | 3 | 2026-01-02 | not recorded |" in status.rows_table(tmp_path / "results")
+def test_status_tables_name_every_notebook_and_every_file_of_rows(tmp_path):
+    assert status.rows_tables(tmp_path) == "None yet.\n"
+    row = {"experiment": "x", "method": "coop", "dataset": "toy/pets", "shots": 4, "profile": "toy", "accuracy": 61.5, "seconds_fit": 2.5}
+    row |= {"seconds_evaluate": 0.5, "parameters": 8192, "peak_memory_mb": 100.0, "hardware": "a CPU", "versions": {"torch": "2.12.1"}}
+    row |= {"n_test": 100, "backbone": "toy", "pretrained": None, "finished": "2026-01-02T03:04:05+00:00"}
+    lines = [json.dumps(row | {"seed": seed, "key": f"k{seed}"}) for seed in (1, 2, 3)]
+    (tmp_path / "table.jsonl").write_text("\n".join(lines) + "\n")
+    tables = status.rows_tables(tmp_path)
+    assert "### `table.jsonl`" in tables and "CoOp" in tables and "<td>3</td>" in tables and "a CPU" in tables
     timings = {"notebooks": {"one": {"seconds": 12.4, "finished": "2026-01-02T03:04:05+00:00"}}}
     assert "| {doc}`../notebooks/one` | 12 | 2026-01-02 03:04 |" in status.notebook_table(timings)
 

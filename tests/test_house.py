@@ -218,3 +218,10 @@ def test_importing_the_package_does_not_import_torch():
     code = f"import sys, {modules}; print([name for name in ('torch', 'open_clip') if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"
+
+
+def test_every_method_cites_a_paper_of_the_bibliography():
+    from fewshot.methods import METHODS, get_method
+
+    keys = set(re.findall(r"^@\w+\{([^,\s]+),", (ROOT / "book" / "references.bib").read_text(), re.M))
+    assert {get_method(name).paper for name in METHODS} <= keys
