@@ -176,9 +176,10 @@ def test_book_is_built_once_and_a_broken_one_leaves_the_last_good_one_in_place(p
 
 def test_status_tables_name_every_notebook_and_every_file_of_rows(tmp_path):
     assert status.rows_tables(tmp_path) == "None yet.\n"
-    row = {"experiment": "x", "method": "coop", "dataset": "toy/pets", "shots": 4, "profile": "toy", "accuracy": 61.5, "seconds_fit": 2.5}
-    row |= {"seconds_evaluate": 0.5, "parameters": 8192, "peak_memory_mb": 100.0, "hardware": "a CPU", "versions": {"torch": "2.12.1"}}
-    row |= {"n_test": 100, "backbone": "toy", "pretrained": None, "finished": "2026-01-02T03:04:05+00:00"}
+    row = {"experiment": "x", "method": "coop", "dataset": "toy/pets", "shots": 4, "profile": "toy", "backbone": "toy"}
+    row |= {"pretrained": None, "accuracy": 61.5, "n_test": 100, "seconds_fit": 2.5, "seconds_evaluate": 0.5}
+    row |= {"parameters": 8192, "peak_memory_mb": 100.0, "hardware": "a CPU", "versions": {"torch": "2.12.1"}}
+    row |= {"finished": "2026-01-02T03:04:05+00:00"}
     lines = [json.dumps(row | {"seed": seed, "key": f"k{seed}"}) for seed in (1, 2, 3)]
     (tmp_path / "table.jsonl").write_text("\n".join(lines) + "\n")
     tables = status.rows_tables(tmp_path)
