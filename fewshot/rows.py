@@ -32,7 +32,9 @@ class Rows:
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         if self.path.is_dir():
-            raise FewshotError(f"{self.path} is a folder; give the rows a file name such as {self.path / 'rows.jsonl'}.")
+            raise FewshotError(
+                f"{self.path} is a folder; give the rows a file name such as {self.path / 'rows.jsonl'}."
+            )
         self._threads = threading.RLock()
         self._forget()
 
@@ -71,7 +73,9 @@ class Rows:
         with self._threads, self.lock():
             known = self._look().get(row["key"])
             if known is not None and known.get("stamp") == row.get("stamp"):
-                raise FewshotError(f"{self.path} already holds the run {row['key']}; a finished run is stored only once.")
+                raise FewshotError(
+                    f"{self.path} already holds the run {row['key']}; a finished run is stored only once."
+                )
             fresh = not self.path.exists()
             file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
@@ -85,7 +89,9 @@ class Rows:
                     os.fsync(file)
                 except OSError as error:
                     os.ftruncate(file, self._end)
-                    raise FewshotError(f"{self.path} could not take the row ({error.strerror}); free some space.") from error
+                    raise FewshotError(
+                        f"{self.path} could not take the row ({error.strerror}); free some space."
+                    ) from error
             finally:
                 os.close(file)
             if fresh:
@@ -133,7 +139,7 @@ class Rows:
             try:
                 for line in lines:
                     self._take(line, line + b"\n")
-                if rest.endswith(b"}") and _is_json(rest):  # whole, only its line end is missing; a torn object never parses
+                if _is_json(rest):  # whole, only its line end is missing; a torn object never parses
                     self._take(rest, rest)
             except FewshotError:
                 self._forget()
@@ -179,11 +185,17 @@ def _line(row: dict) -> bytes:
     row = {"schema": SCHEMA} | row
     try:
         text = json.dumps(row, sort_keys=True, ensure_ascii=False, allow_nan=False, default=_plain)
+    except FewshotError:
+        raise
     except ValueError as error:
-        raise FewshotError(f"the run {row['key']} holds a number that is not finite in {_not_finite(row)!r}.") from error
+        raise FewshotError(
+            f"the run {row['key']} holds a number that is not finite in {_not_finite(row)!r}."
+        ) from error
     accuracy = json.loads(text).get("accuracy")
     if isinstance(accuracy, bool) or not isinstance(accuracy, int | float) or not 0 <= accuracy <= 100:
-        raise FewshotError(f"the run {row['key']} has the accuracy {accuracy!r}; a row needs a percentage from 0 to 100.")
+        raise FewshotError(
+            f"the run {row['key']} has the accuracy {accuracy!r}; a row needs a percentage from 0 to 100."
+        )
     return text.encode() + b"\n"
 
 
@@ -193,7 +205,9 @@ def _plain(value: Any):
         return os.fspath(value)
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise FewshotError(f"a row cannot hold a {type(value).__name__}; use numbers, text, lists and dictionaries.")
+    raise FewshotError(
+        f"a row cannot hold an object of type {type(value).__name__}; use numbers, text, lists and dictionaries."
+    )
 
 
 def _not_finite(row: dict) -> str:
@@ -212,7 +226,11 @@ def _is_json(text: bytes) -> bool:
 
 
 def _sortable(value: Any) -> tuple:
-    return (value is not None, not isinstance(value, int | float), value if isinstance(value, int | float) else str(value))
+    return (
+        value is not None,
+        not isinstance(value, int | float),
+        value if isinstance(value, int | float) else str(value),
+    )
 
 
 def _sync_folder(folder: Path) -> None:

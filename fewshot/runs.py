@@ -22,6 +22,7 @@ from fewshot.errors import FewshotError, unknown
 from fewshot.rows import Rows
 
 ROOT = Path(__file__).resolve().parents[1]  # profiles/, published/, results/ and notebooks/ live beside the package
+SELECTIONS = ("fixed", "fewval", "oracle")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ class Run:
         if isinstance(self.shots, bool) or not isinstance(self.shots, int) or self.shots < 0:
             raise FewshotError(f"shots must be a whole number of training images per class, not {self.shots!r}.")
         if (self.shots == 0) != (self.method == "zero_shot"):
-            raise FewshotError(f"{self.method} with {self.shots} shots: zero_shot takes 0 shots, every other method at least 1.")
+            raise FewshotError(
+                f"{self.method} with {self.shots} shots: zero_shot takes 0 shots, every other method at least 1."
+            )
 
     @property
     def key(self) -> str:
@@ -60,7 +63,7 @@ class Run:
         Not in the key because it cannot be known without loading the model: the weights themselves and the defaults of
         the method's Config. They are in the row's `stamp`, and a row whose stamp is not today's does not count as done.
         In neither: the code, the library versions and the machine (recorded in the row; `spot_check` measures whether they
-        matter), and the images behind a folder's name (the row's `split_hash`, compared by `spot_check`).
+        matter), and the images behind a data set's name (the row's `split_hash`, compared by `spot_check`).
         """
         what = asdict(self)
         del what["experiment"], what["profile"]
@@ -111,13 +114,19 @@ def load_profile(name: str | os.PathLike) -> Profile:
         raise FewshotError(f"the profile {path} cannot be read ({error.strerror}).") from error
     except yaml.YAMLError as error:
         raise FewshotError(f"the profile {path} is not valid YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(content, dict):
+        raise FewshotError(f"{path.name} is not a mapping; start from profiles/toy.yaml.")
     for part in content:
         if part not in ("backbone", "pretrained", "methods"):
             raise unknown(f"field of the profile {path.name}", part, ("backbone", "pretrained", "methods"))
-    methods = {method: dict(overrides or {}) for method, overrides in (content.pop("methods", None) or {}).items()}
+    methods = content.pop("methods", None) or {}
+    if not isinstance(methods, dict):
+        raise FewshotError(f"{path.name}: methods is not a mapping from a method to its options.")
     for method, overrides in methods.items():
         if method not in METHODS:
             raise unknown("method", method, METHODS)
+        if not isinstance(overrides, dict):
+            raise FewshotError(f"{path.name}: {method} is not a mapping from options to values.")
         for option, value in overrides.items():
             if isinstance(value, str) and _is_number(value):
                 raise FewshotError(
@@ -149,17 +158,25 @@ def grid(
         if method not in METHODS:
             raise unknown("method", method, METHODS)
     known = dataset_names()
+    datasets = [_full_name(dataset) for dataset in datasets]
     for dataset in datasets:
-        if known and dataset not in known and not Path(dataset).expanduser().exists():
+        if dataset not in known and not Path(dataset).expanduser().exists():
             raise unknown("data set", dataset, known)
     for k in shots:
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise FewshotError(f"shots must be positive whole numbers, not {k!r}; zero_shot needs none.")
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise FewshotError(f"seeds must be whole numbers, not {seed!r}.")
+    if selection is not None and selection not in SELECTIONS:
+        raise unknown("selection", selection, SELECTIONS)
 
     def one(method: str, dataset: str, k: int, seed: int) -> Run:
         overrides = profile.methods.get(method, {})
         asked = None if method == "zero_shot" else selection
-        return Run(experiment, method, dataset, k, seed, overrides, profile.backbone, profile.pretrained, asked, profile.name)
+        return Run(
+            experiment, method, dataset, k, seed, overrides, profile.backbone, profile.pretrained, asked, profile.name
+        )
 
     runs = []
     for dataset in datasets:
@@ -171,9 +188,17 @@ def grid(
 
 def dataset_names() -> list[str]:
     """The data sets that have a name of their own (folders need none)."""
-    from fewshot import data
+    from fewshot.toy import DATASETS
 
-    return sorted(getattr(data, "DATASETS", ()))
+    return [f"toy/{name}" for name in DATASETS]
+
+
+def _full_name(dataset: str) -> str:
+    """toy/pets is toy/oxford_pets: one name, one key."""
+    from fewshot.toy import ALIASES
+
+    world, _, name = dataset.partition("/")
+    return f"toy/{ALIASES[name]}" if world == "toy" and name in ALIASES else dataset
 
 
 def run(one: Run) -> dict:
@@ -184,18 +209,22 @@ def run(one: Run) -> dict:
     """
     import torch
 
-    from fewshot.data import load_task
     from fewshot.evaluate import evaluate
     from fewshot.fit import fit
+    from fewshot.select import oracle
 
     clip = _clip(one.backbone, one.pretrained)
-    task = load_task(one.dataset, one.shots or 1, seed=one.seed)  # 0 shots: the one image per class is never looked at
-    gpu = torch.device(clip.device).type == "cuda"
+    dataset = _dataset(one.dataset)
+    task = dataset.task(one.shots or 1, one.seed)  # 0 shots: the one image per class is never looked at
+    gpu = clip.device.type == "cuda"
     if gpu:
         torch.cuda.reset_peak_memory_stats(clip.device)
     clock = functools.partial(_clock, clip.device if gpu else None)
     start = clock()
-    model = fit(one.method, clip, task, selection=one.selection, seed=one.seed, **one.config)
+    selection = "fixed" if one.selection == "oracle" else one.selection
+    model = fit(one.method, clip, task, selection=selection, seed=one.seed, **one.config)
+    if one.selection == "oracle":
+        oracle(model, task.test)
     fitted = clock()
     result = evaluate(model, task.test)
     tested = clock()
@@ -211,6 +240,7 @@ def run(one: Run) -> dict:
         "clip": clip.fingerprint,
         "stamp": _digest([clip.fingerprint, config]),
         "split_hash": task.split_hash if one.shots else None,
+        "chosen": model.chosen,
         "accuracy": float(result.accuracy),
         "n_test": int(result.n),
         "seconds_fit": round(fitted - start, 3),
@@ -227,11 +257,11 @@ def run(one: Run) -> dict:
 def stamp(one: Run) -> str | None:
     """What `run(one)` would write into the row's `stamp` today; None where the weights cannot be had (said once)."""
     from fewshot.methods import get_method
+    from fewshot.methods.method import make_config
 
+    config = _jsonable(asdict(make_config(get_method(one.method), one.config)))
     fingerprint = _fingerprint(one.backbone, one.pretrained)
-    if fingerprint is None:
-        return None
-    return _digest([fingerprint, _jsonable(asdict(_config(get_method(one.method), one.config)))])
+    return None if fingerprint is None else _digest([fingerprint, config])
 
 
 class Interrupted(KeyboardInterrupt):
@@ -287,7 +317,9 @@ def run_grid(
                     break
     except KeyboardInterrupt:
         stored = sum(one.key in rows for one in {one.key: one for one in runs}.values())
-        raise Interrupted(f"interrupted: {stored} of {total} runs are stored in {rows.path}; start it again to go on.") from None
+        raise Interrupted(
+            f"interrupted: {stored} of {total} runs are stored in {rows.path}; start it again to go on."
+        ) from None
     if failed:
         raise _failure(runs, rows, failed, total)
     frame = rows.frame()
@@ -312,7 +344,10 @@ def spot_check(rows, n: int = 1, seed: int = 0, tolerance: float = 0.5, *, run_o
         for _, row in group.sample(min(n, len(group)), random_state=seed).sort_values("key").iterrows():
             again = run_one(Run.from_row(row.to_dict()))
             difference = again["accuracy"] - row["accuracy"]
-            same = {"same_weights": again["clip"] == row["clip"], "same_split": again["split_hash"] == _none(row["split_hash"])}
+            same = {
+                "same_weights": again["clip"] == row["clip"],
+                "same_split": again["split_hash"] == _none(row["split_hash"]),
+            }
             lines.append(
                 {name: row[name] for name in ("method", "dataset", "shots", "seed")}
                 | {"stored": row["accuracy"], "here": again["accuracy"], "difference": difference}
@@ -351,6 +386,13 @@ def hardware(gpu=None) -> str:
     return f"{name}, {torch.get_num_threads()} threads"
 
 
+@functools.lru_cache(maxsize=1)
+def _dataset(name: str):
+    from fewshot.data import load_dataset
+
+    return load_dataset(name)
+
+
 @functools.lru_cache(maxsize=2)
 def _clip(backbone: str, pretrained: str | None):
     from fewshot.clip import load_clip
@@ -363,18 +405,11 @@ def _fingerprint(backbone: str, pretrained: str | None) -> str | None:
     try:
         return _clip(backbone, pretrained).fingerprint
     except Exception as error:
-        print(f"the weights of {backbone} are not available ({error}); its stored rows are taken as they are.", file=sys.stderr)
+        print(
+            f"the weights of {backbone} are not available ({error}); its stored rows are taken as they are.",
+            file=sys.stderr,
+        )
         return None
-
-
-def _config(method: type, overrides: dict):
-    try:
-        return method.Config(**overrides)
-    except TypeError:
-        from dataclasses import fields
-
-        known = [f.name for f in fields(method.Config)]
-        raise unknown("option", next(name for name in overrides if name not in known), known) from None
 
 
 def _job(one: Run, expected: str | None, *, path: Path, run_one: Callable[[Run], dict], wait: bool) -> dict | None:
@@ -397,7 +432,9 @@ def _rows_at(path: Path) -> Rows:
     return Rows(path)
 
 
-def _results(job: Callable, arguments: list, executor: Executor | None) -> Iterator[tuple[Run, Callable[[], dict | None]]]:
+def _results(
+    job: Callable, arguments: list, executor: Executor | None
+) -> Iterator[tuple[Run, Callable[[], dict | None]]]:
     if executor is None:
         for one, expected in arguments:
             yield one, functools.partial(job, one, expected)

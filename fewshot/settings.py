@@ -74,7 +74,9 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
     elif wanted in SCALARS:
         element = None
     else:
-        raise FewshotError(f"the parameter {name!r} is annotated {_show(kind)}; use int, float, str, bool, a list or `| None`.")
+        raise FewshotError(
+            f"the parameter {name!r} is annotated {_show(kind)}; use int, float, str, bool, a list or `| None`."
+        )
     if optional and (value is None or value in ("None", "null")):
         return None
     if wanted in SCALARS:
@@ -110,7 +112,7 @@ def _check_choice(name: str, value: Any, allowed: list) -> None:
         if one is None or one in allowed:
             continue
         if isinstance(one, str):
-            raise unknown(name, one, map(str, allowed))
+            raise unknown(name.removesuffix("s") if isinstance(value, list) else name, one, map(str, allowed))
         raise FewshotError(f"{name}: {one!r} is not one of {', '.join(map(str, allowed))}.")
 
 

@@ -1,0 +1,222 @@
+"""The `fewshot` command: `fewshot --help`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fewshot.errors import FewshotError, unknown
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Exit codes: 0, 2 for a user's mistake (one line on stderr), 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except FewshotError as error:
+        print(f"fewshot: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"\nfewshot: {interrupt}" if str(interrupt) else "\nfewshot: interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `fewshot rows x.jsonl | head`
+        sys.stderr.close()
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fewshot", description="Few-shot adaptation of CLIP: run, look, predict.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=function)
+        return sub
+
+    command("methods", _methods, "list the methods")
+    command("datasets", _datasets, "list the data sets that have a name")
+
+    sub = command("run", _run, "run a grid of experiments; what is done already is not run again")
+    sub.add_argument("--methods", nargs="+", required=True, metavar="NAME")
+    sub.add_argument("--datasets", nargs="+", required=True, metavar="NAME", help="names, or folders of images")
+    sub.add_argument("--shots", nargs="+", type=int, default=[1, 2, 4, 8, 16], metavar="K", help="images per class")
+    sub.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="S")
+    sub.add_argument("--profile", default="toy", help="toy, paper, smoke or a YAML file (default: toy)")
+    sub.add_argument("--selection", help="fixed, fewval or oracle (default: the method's own)")
+    sub.add_argument("--experiment", default="cli", help="a name for these rows (default: cli)")
+    sub.add_argument("--rows", required=True, metavar="FILE", help="JSON lines file to append to")
+    sub.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: 0, run here)")
+
+    sub = command("rows", _rows, "show a file of rows: means over seeds")
+    sub.add_argument("file")
+    sub.add_argument("--csv", action="store_true", help="print every row as CSV instead")
+
+    command("status", _status, "show versions, hardware, folders and the rows at hand")
+
+    sub = command("predict", _predict, "name the class of images with a saved model")
+    sub.add_argument("model", help="a file written by model.save()")
+    sub.add_argument("images", nargs="+")
+    sub.add_argument("--backbone", default="toy", help="the CLIP that the model was fitted on (default: toy)")
+    sub.add_argument("--pretrained", help="its weights: a tag such as openai, or a file")
+    sub.add_argument("--top", type=int, default=1, metavar="N", help="show the N most likely classes (default: 1)")
+
+    sub = command("notebook", _notebook, "run a notebook with other parameters, checked before anything starts")
+    sub.add_argument("name", help="a notebook of notebooks/, or a path")
+    sub.add_argument("-p", dest="parameters", action="append", default=[], metavar="K=V", help="set a parameter")
+    sub.add_argument("-o", dest="output", metavar="FILE", help="executed copy (default: _build/runs/NAME.ipynb)")
+    return parser
+
+
+def _methods(options) -> None:
+    from fewshot.methods import METHODS
+    from fewshot.report import TITLES
+
+    for name in METHODS:
+        print(f"{name:<16} {TITLES.get(name, '')}".rstrip())
+
+
+def _datasets(options) -> None:
+    from fewshot.runs import dataset_names
+
+    print("\n".join(dataset_names()))
+    print("or the path of a folder with one sub-folder of images per class")
+
+
+def _run(options) -> None:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    from fewshot.runs import grid, run_grid
+
+    runs = grid(
+        options.experiment,
+        options.methods,
+        options.datasets,
+        options.shots,
+        options.seeds,
+        options.profile,
+        options.selection,
+    )
+    if options.workers < 0:
+        raise FewshotError("--workers must be 0 or more.")
+    if options.workers:
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        with ProcessPoolExecutor(options.workers, context, _share_cores, (options.workers,)) as executor:
+            frame = run_grid(runs, options.rows, executor)
+    else:
+        frame = run_grid(runs, options.rows)
+    _print_means(frame)
+
+
+def _share_cores(workers: int) -> None:
+    import os
+
+    import torch
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+
+
+def _rows(options) -> None:
+    from fewshot.rows import Rows
+
+    if not Path(options.file).is_file():
+        raise FewshotError(f"there is no file {options.file}; `fewshot run --rows {options.file}` makes one.")
+    frame = Rows(options.file).frame()
+    if options.csv:
+        print(frame.to_csv(index=False), end="")
+    else:
+        _print_means(frame)
+
+
+def _print_means(frame) -> None:
+    from fewshot.report import summary
+
+    if frame.empty:
+        print("no rows yet")
+        return
+    by = ["profile", "dataset", "method", "shots"]
+    means = (
+        summary(frame, by) if not frame.duplicated([*by, "seed"]).any() else summary(frame, [*by, "selection", "key"])
+    )
+    print(means.sort_values(by).to_string(index=False, float_format="{:.2f}".format))
+
+
+def _status(options) -> None:
+    from fewshot.cache import cache_dir
+    from fewshot.rows import Rows
+    from fewshot.runs import ROOT, hardware, versions
+
+    for name, version in versions().items():
+        print(f"{name:<10} {version}")
+    import torch
+
+    print(f"{'hardware':<10} {hardware(0 if torch.cuda.is_available() else None)}")
+    print(f"{'cache':<10} {cache_dir()}")
+    for path in sorted((ROOT / "results").glob("*.jsonl")):
+        frame = Rows(path).frame()
+        seconds = frame["seconds_fit"].sum() + frame["seconds_evaluate"].sum() if len(frame) else 0
+        print(f"{'rows':<10} {path.relative_to(ROOT)}: {len(frame)} rows, {seconds / 60:.1f} minutes of runs")
+
+
+def _predict(options) -> None:
+    for path in (options.model, *options.images):
+        if not Path(path).is_file():
+            raise FewshotError(f"there is no file {path}.")
+    from fewshot.clip import load_clip
+    from fewshot.methods.method import load_method
+
+    model = load_method(options.model, load_clip(options.backbone, options.pretrained))
+    for image, chances in zip(options.images, model.predict_proba(options.images), strict=True):
+        best = chances.argsort(descending=True)[: options.top]
+        print(f"{image}: {', '.join(f'{model.classnames[i]} {100 * float(chances[i]):.1f} %' for i in best)}")
+
+
+def _notebook(options) -> None:
+    import papermill
+    import yaml
+
+    from fewshot.runs import ROOT
+    from fewshot.settings import coerce
+
+    path = Path(options.name)
+    if path.suffix != ".ipynb":
+        path = ROOT / "notebooks" / f"{options.name}.ipynb"
+    if not path.is_file():
+        raise unknown("notebook", options.name, [p.stem for p in (ROOT / "notebooks").glob("*.ipynb")])
+    known = papermill.inspect_notebook(str(path))
+    if not known:
+        raise FewshotError(f"{path} has no cell with the tag 'parameters'; give it one.")
+    values = {}
+    for parameter in options.parameters:
+        name, equals, text = parameter.partition("=")
+        if not equals:
+            raise FewshotError(f"-p {parameter!r} is not name=value.")
+        if name not in known:
+            raise unknown("parameter", name, known)
+        kind = known[name]["inferred_type_name"]
+        if kind and kind != "None":
+            values[name] = coerce(name, text, eval(kind, {}))  # the notebook's own annotation, e.g. list[int]
+        else:
+            values[name] = yaml.safe_load(text)
+    output = Path(options.output) if options.output else ROOT / "_build" / "runs" / path.name
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(path),
+            str(output),
+            values,
+            kernel_name="python3",
+            cwd=str(path.parent),
+            progress_bar=sys.stderr.isatty(),
+        )
+    except papermill.PapermillExecutionError as error:
+        reason = f"{error.ename}: {error.evalue}".splitlines()[0].rstrip(".")
+        raise FewshotError(f"{path.name} stopped in its cell {error.exec_count} ({reason}); see {output}.") from error
+    print(output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,409 @@
+"""Tables, figures and verdicts: views on rows; every number comes from a row or from a published table."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from fewshot.errors import FewshotError
+from fewshot.published import VARIANT_CONFIG
+
+TITLES = {
+    "zero_shot": "zero-shot CLIP",
+    "linear_probe": "linear probe",
+    "tip_adapter": "Tip-Adapter",
+    "tip_adapter_f": "Tip-Adapter-F",
+    "coop": "CoOp",
+    "clip_lora": "CLIP-LoRA",
+}
+SETTING = ["profile", "backbone", "pretrained", "selection", "config", "clip"]  # must not vary unseen in a mean
+NOT_RUN = "not run"
+REPRODUCED_WITHIN = 1.0  # points
+
+# Okabe and Ito's colours, dark to light so that greyscale keeps them apart, each with its own marker and dashes.
+LOOKS = [
+    ("#0072B2", "o", "-"),
+    ("#D55E00", "s", "--"),
+    ("#009E73", "^", "-."),
+    ("#CC79A7", "D", ":"),
+    ("#000000", "v", (0, (5, 1, 1, 1, 1, 1))),
+    ("#E69F00", "P", (0, (8, 2))),
+    ("#56B4E9", "X", (0, (3, 1, 1, 1))),
+    ("#7F3C8D", "*", (0, (1, 1))),
+]
+
+
+class Table(pd.DataFrame):
+    """A DataFrame of ready text that a notebook shows as a sortable table with its marks and its caption."""
+
+    _metadata = ["marks", "caption"]
+
+    def html(self) -> str:
+        """A `<table class="sortable">`: best bold, second best underlined, the caption below the head."""
+        marks = getattr(self, "marks", None) or {}
+        head = "".join(
+            f'<th scope="col">{html.escape(str(name))}</th>' for name in [self.index.name or "", *self.columns]
+        )
+        body = []
+        for row, values in zip(self.index, self.itertuples(index=False), strict=True):
+            cells = [f'<th scope="row">{html.escape(str(row))}</th>']
+            for name, value in zip(self.columns, values, strict=True):
+                tag = marks.get((row, name))
+                text = html.escape(str(value))
+                muted = ' class="not-run"' if value == NOT_RUN else ""
+                cells.append(f"<td{muted}>{f'<{tag}>{text}</{tag}>' if tag else text}</td>")
+            body.append(f"<tr>{''.join(cells)}</tr>")
+        caption = getattr(self, "caption", "")
+        caption = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+        rows = "\n".join(body)
+        return f'<table class="sortable">{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>'
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+
+def summary(rows: pd.DataFrame, by: Iterable[str] = ("method", "dataset", "shots")) -> pd.DataFrame:
+    """Mean, population standard deviation and n of the accuracy per group; columns by..., mean, std, n.
+
+    Raises FewshotError when a group holds several rows of one seed, which means that settings are mixed.
+    """
+    by = list(by)
+    _one_setting(rows)
+    groups = rows.groupby(by, sort=False)["accuracy"]
+    return groups.agg(mean="mean", std=lambda a: a.std(ddof=0), n="size").reset_index()
+
+
+def method_table(rows: pd.DataFrame, shots: int, methods: Iterable[str] | None = None, datasets=None) -> Table:
+    """Methods x data sets at one number of shots: "mean ± std (n)", zero-shot for comparison, the average last.
+
+    `methods` and `datasets` ask for lines and columns that may not be run yet; they read "not run". The average covers
+    exactly the data sets that a method has (the cell says how many when they are fewer than the table's) and its standard
+    deviation is that of the per-seed averages. A marked average is the best among those that cover all columns.
+    """
+    part = rows[rows["shots"].isin([0, shots])]
+    methods = list(methods) if methods is not None else _in_order(part["method"].unique())
+    datasets = list(datasets) if datasets is not None else sorted(part["dataset"].unique())
+    if not methods or not datasets:
+        raise FewshotError(f"there is no row with {shots} shots; run the experiment first.")
+    part = part[part["method"].isin(methods) & part["dataset"].isin(datasets)]
+    cells = {
+        (m, d): (mean, std, n) for m, d, mean, std, n in summary(part, ["method", "dataset"]).itertuples(index=False)
+    }
+    text, means, partial = {}, {}, {}
+    for method in methods:
+        for dataset in datasets:
+            cell = cells.get((method, dataset))
+            text[method, dataset] = _cell(*cell) if cell else NOT_RUN
+            if cell:
+                means[method, dataset] = cell[0]
+        covered = [d for d in datasets if (method, d) in cells]
+        if not covered:
+            text[method, "average"] = NOT_RUN
+            continue
+        mean, std, n = _average(part[part["method"] == method], covered)
+        text[method, "average"] = _cell(mean, std, n)
+        if len(covered) < len(datasets):
+            text[method, "average"] += f", {len(covered)} of {len(datasets)} sets"
+            partial[method] = covered
+        else:
+            means[method, "average"] = mean
+    columns = [*datasets, "average"]
+    table = Table([[text[m, d] for d in columns] for m in methods], index=[_title(m) for m in methods], columns=columns)
+    table.index.name = "method"
+    table.marks = {}
+    for column in columns:
+        ranked = sorted({round(means[m, column], 1) for m in methods if (m, column) in means}, reverse=True)
+        for method in methods:
+            place = ranked.index(round(means[method, column], 1)) if (method, column) in means else 2
+            if place < 2 and len(ranked) > 1:
+                table.marks[_title(method), column] = ("strong", "u")[place]
+    note = f"Top-1 accuracy in percent, {shots} shots per class: "
+    note += f"mean ± population standard deviation (number of seeds). {_origin(part)}"
+    for method, covered in partial.items():
+        note += f" The average of {_title(method)} covers only {', '.join(covered)}."
+    table.caption = note
+    return table
+
+
+def paper_here(rows: pd.DataFrame, published: pd.DataFrame) -> Table:
+    """Published number, number here, and a verdict, one line for each pair the rows and the papers share.
+
+    On the papers' backbone, data and settings the verdict compares points: "reproduced" (within one) or "off by x". A toy
+    number is never compared with a published one: there the verdict asks whether the gain over zero-shot has the same
+    sign, and otherwise says "not comparable" and why. A gain below its own standard error (or, with one seed, below one
+    point) has no sign.
+    """
+    published = published[published["classes"] == "all"]
+    here = summary(rows)
+    configs = rows.groupby(["method", "dataset", "shots"], sort=False).first()
+    zero = {row.dataset: row.mean for row in here[here["method"] == "zero_shot"].itertuples(index=False)}
+    zero_paper = published[published["method"] == "zero_shot"].set_index(["source", "dataset"])["top1"].to_dict()
+    lines = []
+    for method, dataset, shots, mean, std, n in here.itertuples(index=False, name=None):
+        row = configs.loc[(method, dataset, shots)]
+        toy = _is_toy(row)
+        name = dataset.removeprefix("toy/")
+        same = published[
+            (published["method"] == method) & (published["dataset"] == name) & (published["shots"] == shots)
+        ]
+        for paper in same.itertuples(index=False):
+            wanted = VARIANT_CONFIG.get(paper.variant, {})
+            config = row.get("config") if isinstance(row.get("config"), dict) else {}
+            if any(config.get(option) != value for option, value in wanted.items()):
+                continue
+            gain_paper = paper.top1 - zero_paper.get((paper.source, name), float("nan"))
+            gain = mean - zero.get(dataset, float("nan"))
+            if not toy:
+                verdict = _difference_verdict(paper, row, mean)
+            elif method == "zero_shot":
+                verdict = "not comparable (toy)"
+            else:
+                verdict = _sign_verdict(gain_paper, gain, std, n)
+            lines.append(
+                {
+                    "method": _title(method),
+                    "data set": dataset,
+                    "shots": shots,
+                    "paper (published)": f"{paper.top1:.1f}",
+                    "here (toy)" if toy else "here": _cell(mean, std, n),
+                    "gain over zero-shot, paper": _signed(gain_paper) if method != "zero_shot" else "",
+                    "gain over zero-shot, here": _signed(gain) if method != "zero_shot" else "",
+                    "verdict": verdict,
+                }
+            )
+    columns = ["method", "data set", "shots", "paper (published)", "here (toy)", "here"]
+    columns += ["gain over zero-shot, paper", "gain over zero-shot, here", "verdict"]
+    frame = pd.DataFrame(lines, columns=columns).dropna(axis="columns", how="all").fillna("")
+    table = Table(frame.set_index("method") if len(frame) else pd.DataFrame(columns=columns[1:]))
+    table.index.name = "method"
+    table.caption = "Published numbers are copied from the papers, the others were measured: "
+    table.caption += f"mean ± population standard deviation (number of seeds). {_origin(rows)}"
+    return table
+
+
+def shot_curves(rows: pd.DataFrame, published: pd.DataFrame | None = None, columns: int = 3):
+    """Accuracy against shots, a panel per data set: mean with a band of one standard deviation, zero-shot as a line.
+
+    `published` adds the papers' numbers as hollow markers. Returns the matplotlib Figure (closed: a notebook shows it once).
+    """
+    import matplotlib.pyplot as plt
+
+    use_style()
+    points = summary(rows)
+    trained = points[points["method"] != "zero_shot"]
+    datasets = sorted(points["dataset"].unique())
+    if not datasets:
+        raise FewshotError("there is no row to draw; run the experiment first.")
+    methods = _in_order(trained["method"].unique())
+    shots = sorted(trained["shots"].unique())
+    columns = min(columns, len(datasets))
+    lines = -(-len(datasets) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.6 * columns, 2.9 * lines + 0.8), squeeze=False, layout="constrained"
+    )
+    for axis, dataset in zip(axes.flat, datasets, strict=False):
+        panel = points[points["dataset"] == dataset]
+        for method in methods:
+            colour, marker, dashes = _look(method)
+            curve = panel[panel["method"] == method].sort_values("shots")
+            axis.plot(
+                curve["shots"], curve["mean"], color=colour, marker=marker, linestyle=dashes, label=_title(method)
+            )
+            axis.fill_between(
+                curve["shots"],
+                curve["mean"] - curve["std"],
+                curve["mean"] + curve["std"],
+                color=colour,
+                alpha=0.15,
+                lw=0,
+            )
+            if published is not None:
+                paper = _published_points(published, method, dataset, shots)
+                axis.plot(paper["shots"], paper["top1"], linestyle="", marker=marker, mfc="none", mec=colour, ms=9)
+        for mean in panel.loc[panel["method"] == "zero_shot", "mean"]:
+            axis.axhline(mean, color="#666666", linestyle=(0, (4, 3)), linewidth=1.2, label=_title("zero_shot"))
+        axis.set_title(dataset)
+        if shots:
+            axis.set_xscale("log", base=2)
+            axis.set_xticks(shots, [str(k) for k in shots])
+            axis.minorticks_off()
+    for axis in list(axes.flat)[len(datasets) :]:
+        axis.set_visible(False)
+    figure.supxlabel("training images per class", fontsize="medium")
+    figure.supylabel("accuracy in percent", fontsize="medium")
+    found = {text: handle for axis in axes.flat for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
+    legend = list(found.items())
+    if published is not None:
+        legend.append(
+            ("published (hollow)", plt.Line2D([], [], linestyle="", marker="o", mfc="none", mec="#333333", ms=9))
+        )
+    figure.legend([h for _, h in legend], [t for t, _ in legend], loc="outside lower center", ncols=4, frameon=False)
+    figure.suptitle(_origin(rows, short=True), fontsize="small", color="#444444")
+    plt.close(figure)
+    return figure
+
+
+def status_table(rows: pd.DataFrame) -> Table:
+    """Per profile and method: rows, data sets, seconds per run, trainable numbers, memory, versions, last run."""
+    if rows.empty:
+        raise FewshotError("there is no row yet; run an experiment first.")
+    lines = []
+    for (profile, method), group in sorted(
+        rows.groupby(["profile", "method"]), key=lambda item: (item[0][0], _rank(item[0][1]))
+    ):
+        versions = {", ".join(f"{n} {v}" for n, v in sorted(found.items())) for found in group["versions"]}
+        lines.append(
+            {
+                "method": _title(method),
+                "profile": profile,
+                "rows": len(group),
+                "data sets": group["dataset"].nunique(),
+                "seconds to fit": f"{group['seconds_fit'].mean():.1f}",
+                "seconds to test": f"{group['seconds_evaluate'].mean():.1f}",
+                "trainable numbers": _span(group["parameters"]),
+                "peak memory, MB": _span(group["peak_memory_mb"].dropna()),
+                "hardware": "; ".join(sorted(group["hardware"].unique())),
+                "versions": "; ".join(sorted(versions)),
+                "last run (UTC)": group["finished"].max()[:16].replace("T", " "),
+            }
+        )
+    table = Table(pd.DataFrame(lines).set_index("method"))
+    table.caption = f"{len(rows)} rows; seconds are means per run. {_origin(rows)}"
+    return table
+
+
+def use_style() -> None:
+    """The book's look, set once per process: seaborn's white grid, SVG that is the same bytes for the same numbers."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    sns.set_theme(context="notebook", style="whitegrid", font_scale=0.85)
+    # An opaque white plate keeps a figure readable on a dark page.
+    plt.rcParams.update(
+        {
+            "svg.hashsalt": "fewshot",
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "lines.markersize": 6,
+            "axes.titlesize": "medium",
+        }
+    )
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return
+    if get_ipython() is not None:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("svg", metadata={"Date": None})
+
+
+def save(figure, path) -> None:
+    """Write a figure; an SVG comes out byte for byte the same for the same numbers and matplotlib."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _one_setting(rows: pd.DataFrame) -> None:
+    keys = ["method", "dataset", "shots", "seed"]
+    double = rows[rows.duplicated(keys, keep=False)]
+    if double.empty:
+        return
+    group = double[(double[keys] == double.iloc[0][keys]).all(axis=1)]
+    varying = [name for name in SETTING if name in group and group[name].map(repr).nunique() > 1]
+    raise FewshotError(
+        f"the rows mix settings: {len(group)} rows for {group.iloc[0]['method']} on {group.iloc[0]['dataset']} with one seed"
+        f" differ in {', '.join(varying) or 'nothing but their key'}; keep one of them before averaging."
+    )
+
+
+def _average(rows: pd.DataFrame, datasets: list[str]) -> tuple[float, float, int]:
+    """Mean over data sets; standard deviation over the seeds that all of them have."""
+    by_seed = rows.pivot_table(index="seed", columns="dataset", values="accuracy")[datasets]
+    complete = by_seed.dropna().mean(axis=1)
+    return by_seed.mean().mean(), complete.std(ddof=0) if len(complete) else float("nan"), len(complete)
+
+
+def _difference_verdict(paper, row, mean: float) -> str:
+    if row["backbone"] != "ViT-B-16-quickgelu" or row["pretrained"] != "openai":
+        return f"not comparable (backbone {row['backbone']})"
+    if paper.source == "text_adapter":
+        return "not comparable (the paper names no backbone)"
+    if row["profile"] != "paper":
+        return f"not comparable (profile {row['profile']})"
+    difference = mean - paper.top1
+    return "reproduced" if abs(difference) <= REPRODUCED_WITHIN else f"off by {_signed(difference)}"
+
+
+def _sign_verdict(paper: float, here: float, std: float, n: int) -> str:
+    if here != here:
+        return "not comparable (zero_shot not run)"
+    if paper != paper:
+        return "not comparable (toy)"
+    error = std / (n - 1) ** 0.5 if n > 1 else 1.0  # population std / sqrt(n - 1) = standard error of the mean
+    if abs(here) <= error:
+        return "undecided (toy gain within its noise)"
+    if paper == 0:
+        return "undecided (no gain in the paper)"
+    return "same sign (toy)" if (paper > 0) == (here > 0) else "opposite sign (toy)"
+
+
+def _published_points(published: pd.DataFrame, method: str, dataset: str, shots: list[int]) -> pd.DataFrame:
+    name = dataset.removeprefix("toy/")
+    part = published[(published["method"] == method) & (published["dataset"] == name) & (published["classes"] == "all")]
+    return part[part["shots"].isin(shots)].drop_duplicates("shots")
+
+
+def _is_toy(row) -> bool:
+    return row["backbone"] == "toy" or str(row["dataset"]).startswith("toy/")
+
+
+def _origin(rows: pd.DataFrame, short: bool = False) -> str:
+    if rows.empty:
+        return ""
+    toy = [_is_toy(row) for _, row in rows[["backbone", "dataset"]].drop_duplicates().iterrows()]
+    if all(toy):
+        return "toy world" if short else "Measured in the toy world: compare within the table, not with papers."
+    name = ", ".join(
+        f"{b} {p}" if isinstance(p, str) else b for b, p in rows[["backbone", "pretrained"]].drop_duplicates().values
+    )
+    return name if short else f"Measured with {name}."
+
+
+def _cell(mean: float, std: float, n: int) -> str:
+    return f"{mean:.1f} ± {std:.1f} ({n})" if n > 1 else f"{mean:.1f} ({n})"
+
+
+def _signed(value: float) -> str:
+    return "not run" if value != value else f"{value:+.1f}".replace("-", "−")
+
+
+def _span(values: pd.Series) -> str:
+    if values.empty:
+        return ""
+    low, high = f"{values.min():,.0f}", f"{values.max():,.0f}"
+    return low if low == high else f"{low} – {high}"
+
+
+def _title(method: str) -> str:
+    return TITLES.get(method, method)
+
+
+def _look(method: str):
+    return LOOKS[(_rank(method)[0] - 1) % len(LOOKS)]
+
+
+def _rank(method: str) -> tuple[int, str]:
+    """The registry's order, so that a method has the same place and look on every page."""
+    from fewshot.methods import METHODS
+
+    names = list(METHODS)
+    return (names.index(method) if method in names else len(names), method)
+
+
+def _in_order(methods: Iterable[str]) -> list[str]:
+    return sorted(methods, key=_rank)
