@@ -12,8 +12,8 @@ from fewshot.errors import FewshotError
 from fewshot.published import VARIANT_CONFIG
 
 TITLES = {
-    "zero_shot": "zero-shot CLIP",
-    "linear_probe": "linear probe",
+    "zero_shot": "Zero-shot CLIP",
+    "linear_probe": "Linear-probe CLIP",
     "tip_adapter": "Tip-Adapter",
     "tip_adapter_f": "Tip-Adapter-F",
     "coop": "CoOp",
@@ -144,7 +144,7 @@ def paper_here(rows: pd.DataFrame, published: pd.DataFrame) -> Table:
     lines = []
     for method, dataset, shots, mean, std, n in here.itertuples(index=False, name=None):
         row = configs.loc[(method, dataset, shots)]
-        toy = _is_toy(row)
+        toy = _is_toy(row["backbone"], dataset)
         name = dataset.removeprefix("toy/")
         same = published[
             (published["method"] == method) & (published["dataset"] == name) & (published["shots"] == shots)
@@ -358,14 +358,14 @@ def _published_points(published: pd.DataFrame, method: str, dataset: str, shots:
     return part[part["shots"].isin(shots)].drop_duplicates("shots")
 
 
-def _is_toy(row) -> bool:
-    return row["backbone"] == "toy" or str(row["dataset"]).startswith("toy/")
+def _is_toy(backbone: str, dataset: str) -> bool:
+    return backbone == "toy" or dataset.startswith("toy/")
 
 
 def _origin(rows: pd.DataFrame, short: bool = False) -> str:
     if rows.empty:
         return ""
-    toy = [_is_toy(row) for _, row in rows[["backbone", "dataset"]].drop_duplicates().iterrows()]
+    toy = [_is_toy(*pair) for pair in rows[["backbone", "dataset"]].drop_duplicates().values]
     if all(toy):
         return "toy world" if short else "Measured in the toy world: compare within the table, not with papers."
     name = ", ".join(
