@@ -63,7 +63,9 @@ def _train(model: Method, support, progress: bool | None) -> None:
     optimizer = model.optimizer()
     model.train()
     total = torch.zeros((), device=model.clip.device)
-    bar = tqdm(total=steps, desc=model.title, unit="step", leave=False, disable=None if progress is None else not progress)
+    bar = tqdm(
+        total=steps, desc=model.title, unit="step", leave=False, disable=None if progress is None else not progress
+    )
     with bar:
         for step, (x, labels) in enumerate(_batches(model, support, size, per_epoch, steps)):
             for group in optimizer.param_groups:
@@ -97,7 +99,9 @@ def _batches(model: Method, support, size: int, per_epoch: int, steps: int) -> I
         for epoch in range(-(-steps // per_epoch)):
             number = epoch if config.views is None else epoch % config.views
             view = View("train", number, model.seed, config.scale)
-            rows = torch.randperm(len(support), generator=order).split(size)[: min(per_epoch, steps - epoch * per_epoch)]
+            rows = torch.randperm(len(support), generator=order).split(size)[
+                : min(per_epoch, steps - epoch * per_epoch)
+            ]
             if model.needs == "images":
                 yield from _pictures(model, support, view, rows, labels, pool, kept if config.views else None)
                 continue

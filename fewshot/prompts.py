@@ -28,7 +28,9 @@ class Prompts:
     tokens [C, L] ids of the placeholder text; eot [C]; embeddings [C, L, w].
     """
 
-    def __init__(self, clip: Clip, classnames: Sequence[str], words: str | int, position: str = "end", what: str = "") -> None:
+    def __init__(
+        self, clip: Clip, classnames: Sequence[str], words: str | int, position: str = "end", what: str = ""
+    ) -> None:
         """`words` is the text that the learned vectors replace, or a number n of placeholders; `what` names the method."""
         if position not in POSITIONS:
             raise unknown("class token position", position, POSITIONS)
@@ -90,7 +92,9 @@ class Prompts:
             lead = context.shape[:-2]
             start = self.embeddings[0, :1].expand(*lead, 1, width)
             prefix = torch.cat((start, context), dim=-2).reshape(-1, 1 + self.n, width)
-            rest = self.embeddings[:, 1 + self.n :].expand(len(prefix), -1, -1, -1).reshape(len(prefix) * count, -1, width)
+            rest = (
+                self.embeddings[:, 1 + self.n :].expand(len(prefix), -1, -1, -1).reshape(len(prefix) * count, -1, width)
+            )
             return self.tower.run(prefix, rest, self.eot, deep=deep).view(*lead, count, -1)
         shared = 1 + self.before if self.before else 0
         return self.tower.encode(self.splice(context.unsqueeze(-3)), self.eot, shared, deep=deep, chunk=chunk)

@@ -98,7 +98,9 @@ def test_image_tower_equals_open_clip_forward_and_gradient(clip):
 
 def test_visual_prompts_change_the_feature_and_deep_ones_replace_them(clip):
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    first, second = torch.randn(2, 3, clip.vision.width, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    first, second = torch.randn(
+        2, 3, clip.vision.width, generator=torch.Generator().manual_seed(6), dtype=torch.float64
+    )
     tokens = clip.vision.module.ln_pre(torch.cat((clip.vision.embed(x), first.expand(2, -1, -1)), dim=1))
     tokens = clip.model.visual.transformer.resblocks[0](tokens)
     tokens = torch.cat((tokens[:, :-3], second.expand(2, -1, -1)), dim=1)

@@ -111,7 +111,9 @@ class CLIPLoRA(Method):
         if c.iterations is not None or c.epochs is not None:
             return super().iterations(per_epoch)
         if self.shots is None:
-            raise FewshotError(f"{self.title} counts its iterations per shot; give iterations= for a task without shots.")
+            raise FewshotError(
+                f"{self.title} counts its iterations per shot; give iterations= for a task without shots."
+            )
         return c.per_shot * self.shots
 
     def optimizer(self) -> torch.optim.Optimizer:

@@ -36,6 +36,15 @@ class Fit(NamedTuple):
         return float(np.mean((features @ self.coef.T + self.intercept).argmax(axis=1) == labels))
 
 
+class Step(NamedTuple):
+    """One step of the search: the interval at which both ends were fitted, and the end that survived."""
+
+    left: float
+    right: float
+    C: float
+    fit: Fit
+
+
 class LinearProbe(Method):
     name, title, paper = "linear_probe", "Linear-probe CLIP", "radford2021clip"
     selection = "fewval"
@@ -66,9 +75,9 @@ class LinearProbe(Method):
         if self.support is None:
             raise FewshotError("the linear probe has no support features to refit C on; select right after fit.")
         validation = features.double().cpu().numpy(), labels.cpu().numpy()
-        trace = search(self._fit, validation, self.config.search_steps)
-        self._use(trace[-1][1])
-        return self.adopt({"C": trace[-1][0]})
+        last = search(self._fit, validation, self.config.search_steps)[-1]
+        self._use(last.fit)
+        return self.adopt({"C": last.C})
 
     def _fit(self, C: float) -> Fit:
         return logistic(*self.support, C=C, classes=len(self.classnames), max_iter=self.config.max_iter)
@@ -106,10 +115,8 @@ def logistic(features: np.ndarray, labels: np.ndarray, *, C: float, classes: int
     return Fit(coef, intercept, int(model.n_iter_[0]))
 
 
-def search(
-    fit: Callable[[float], Fit], validation: tuple[np.ndarray, np.ndarray], steps: int = 8
-) -> list[tuple[float, Fit]]:
-    """CoOp's search for C: per binary step the surviving (C, fit); the last one is the result.
+def search(fit: Callable[[float], Fit], validation: tuple[np.ndarray, np.ndarray], steps: int = 8) -> list[Step]:
+    """CoOp's search for C after the sweep; the survivor of the last step is the result.
 
     Both ends of the interval are fitted at each step. The better end survives, the left one on a tie, and the other
     end moves to the geometric mean. No interior point is ever tried by itself. Fits are kept by C, so a C that comes
@@ -128,9 +135,9 @@ def search(
     for _ in range(steps):
         middle = float(10 ** ((np.log10(left) + np.log10(right)) / 2))
         if accuracy(left) < accuracy(right):
-            trace.append((right, fits[right]))
+            trace.append(Step(left, right, right, fits[right]))
             left = middle
         else:
-            trace.append((left, fits[left]))
+            trace.append(Step(left, right, left, fits[left]))
             right = middle
     return trace

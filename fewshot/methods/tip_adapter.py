@@ -72,7 +72,9 @@ class TipAdapter(Method):
         self.alpha = alpha if c.alpha is None else c.alpha
         self.beta = beta if c.beta is None else c.beta
         if len(self.search_scale) != 2 or len(c.search_step) != 2 or min(c.search_step) < 1 or c.augment_epoch < 1:
-            raise FewshotError(f"{self.name} needs pairs (beta, alpha) in search_scale and search_step, and one view or more.")
+            raise FewshotError(
+                f"{self.name} needs pairs (beta, alpha) in search_scale and search_step, and one view or more."
+            )
         self.make_cache(0)
         self.set_classes(task.classnames)
 
