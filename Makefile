@@ -18,7 +18,7 @@ STRIP := nbstripout --keep-id --keep-count --extra-keys "metadata.papermill cell
 book: $(VENV)/.ready
 	@$(BIN)/python book/build.py $(if $(FRESH),--fresh)
 
-# The summaries of all four runs of pytest are repeated at the end.
+# The summaries of the three runs of pytest are repeated at the end.
 test: $(VENV)/.ready
 	@rm -rf _build/test && mkdir -p _build/test
 	$(BIN)/ruff check .

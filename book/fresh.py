@@ -32,9 +32,9 @@ def measure(committed: Path, folder: Path, say=print) -> Path:
         for row in stored.frame().to_dict("records"):
             one = Run.from_row(row)
             if one.backbone == "toy" and one.dataset.startswith("toy/"):
-                here[one.key] = one
+                here[row["key"]] = one
             else:
-                elsewhere.append(one.key)
+                elsewhere.append(row["key"])
         for key in elsewhere:
             if key not in again:
                 again.append(stored.get(key))
@@ -42,7 +42,7 @@ def measure(committed: Path, folder: Path, say=print) -> Path:
         # spawned, not forked: torch has threads
         with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as pool:
             run_grid(list(here.values()), again, executor=pool)
-        gaps = [abs(again.get(key)["accuracy"] - stored.get(key)["accuracy"]) for key in here]
+        gaps = [abs(again.get(one.key)["accuracy"] - stored.get(key)["accuracy"]) for key, one in here.items()]
         say(f"{file.name}: largest difference from the committed rows {max(gaps, default=0):.2f} points")
     unfinished.unlink()
     return results

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import build
@@ -186,6 +187,37 @@ def test_status_tables_name_every_notebook_and_every_file_of_rows(tmp_path):
     assert "### `table.jsonl`" in tables and "CoOp" in tables and "<td>3</td>" in tables and "a CPU" in tables
     timings = {"notebooks": {"one": {"seconds": 12.4, "finished": "2026-01-02T03:04:05+00:00"}}}
     assert "| {doc}`../notebooks/one` | 12 | 2026-01-02 03:04 |" in status.notebook_table(timings)
+
+
+# -- measuring again --------------------------------------------------------------------------------------------------
+
+
+def test_fresh_measures_the_toy_rows_again_and_takes_the_others_as_they_are(tmp_path, monkeypatch):
+    import fresh
+
+    from fewshot import runs
+    from fewshot.rows import Rows
+
+    committed, folder, said = tmp_path / "results", tmp_path / "fresh", []
+    committed.mkdir()
+    stored = Rows(committed / "table.jsonl")
+    for backbone, dataset in (("toy", "toy/pets"), ("ViT-B-16-quickgelu", "oxford_pets")):
+        one = runs.Run("x", "coop", dataset, 4, backbone=backbone)
+        result = {"key": one.key, "overrides": {}, "selection_asked": None, "accuracy": 60.0}
+        stored.append({name: value for name, value in asdict(one).items() if name != "config"} | result)
+
+    def measure_again(todo, rows, executor):
+        for one in todo:
+            rows.append(stored.get(one.key) | {"accuracy": 61.5})
+
+    monkeypatch.setattr(runs, "run_grid", measure_again)
+    for name in ("FEWSHOT_CACHE", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # so that what `measure` sets is undone
+    results = fresh.measure(committed, folder, said.append)
+    measured = Rows(results / "table.jsonl").frame().set_index("backbone")["accuracy"]
+    assert measured.to_dict() == {"toy": 61.5, "ViT-B-16-quickgelu": 60.0}
+    assert "1 rows to measure, 1 taken" in said[0] and "1.50 points" in said[1]
+    assert not (folder / "unfinished").exists()
 
 
 # -- in a browser -----------------------------------------------------------------------------------------------------
