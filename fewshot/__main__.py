@@ -104,15 +104,19 @@ def _run(options) -> None:
         raise FewshotError("--workers must be 0 or more.")
     if options.workers:
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-        with ProcessPoolExecutor(options.workers, context, _share_cores, (options.workers,)) as executor:
+        with ProcessPoolExecutor(options.workers, context, _start_worker, (options.workers,)) as executor:
             frame = run_grid(runs, options.rows, executor)
     else:
         frame = run_grid(runs, options.rows)
     _print_means(frame)
 
 
-def _share_cores(workers: int) -> None:
+def _start_worker(workers: int) -> None:
+    """In each process: finish and store the run under way after Ctrl-C, and share the cores."""
     import os
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     import torch
 
@@ -138,9 +142,8 @@ def _print_means(frame) -> None:
         print("no rows yet")
         return
     by = ["profile", "dataset", "method", "shots"]
-    means = (
-        summary(frame, by) if not frame.duplicated([*by, "seed"]).any() else summary(frame, [*by, "selection", "key"])
-    )
+    mixed = frame.duplicated([*by, "seed"]).any()  # the same run with other options: show each by itself
+    means = summary(frame, [*by, "selection", "key"] if mixed else by)
     print(means.sort_values(by).to_string(index=False, float_format="{:.2f}".format))
 
 

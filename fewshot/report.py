@@ -71,7 +71,7 @@ def summary(rows: pd.DataFrame, by: Iterable[str] = ("method", "dataset", "shots
     Raises FewshotError when a group holds several rows of one seed, which means that settings are mixed.
     """
     by = list(by)
-    _one_setting(rows)
+    _one_setting(rows, by)
     groups = rows.groupby(by, sort=False)["accuracy"]
     return groups.agg(mean="mean", std=lambda a: a.std(ddof=0), n="size").reset_index()
 
@@ -204,7 +204,7 @@ def shot_curves(rows: pd.DataFrame, published: pd.DataFrame | None = None, colum
     figure, axes = plt.subplots(
         lines, columns, figsize=(3.6 * columns, 2.9 * lines + 0.8), squeeze=False, layout="constrained"
     )
-    for axis, dataset in zip(axes.flat, datasets, strict=False):
+    for place, (axis, dataset) in enumerate(zip(axes.flat, datasets, strict=False)):
         panel = points[points["dataset"] == dataset]
         for method in methods:
             colour, marker, dashes = _look(method)
@@ -226,14 +226,16 @@ def shot_curves(rows: pd.DataFrame, published: pd.DataFrame | None = None, colum
         for mean in panel.loc[panel["method"] == "zero_shot", "mean"]:
             axis.axhline(mean, color="#666666", linestyle=(0, (4, 3)), linewidth=1.2, label=_title("zero_shot"))
         axis.set_title(dataset)
+        if place + columns >= len(datasets):  # nothing below it
+            axis.set_xlabel("training images per class")
+        if place % columns == 0:
+            axis.set_ylabel("accuracy in percent")
         if shots:
             axis.set_xscale("log", base=2)
             axis.set_xticks(shots, [str(k) for k in shots])
             axis.minorticks_off()
     for axis in list(axes.flat)[len(datasets) :]:
         axis.set_visible(False)
-    figure.supxlabel("training images per class", fontsize="medium")
-    figure.supylabel("accuracy in percent", fontsize="medium")
     found = {text: handle for axis in axes.flat for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
     legend = list(found.items())
     if published is not None:
@@ -308,8 +310,8 @@ def save(figure, path) -> None:
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def _one_setting(rows: pd.DataFrame) -> None:
-    keys = ["method", "dataset", "shots", "seed"]
+def _one_setting(rows: pd.DataFrame, by: list[str]) -> None:
+    keys = list(dict.fromkeys([*by, "method", "dataset", "shots", "seed"]))
     double = rows[rows.duplicated(keys, keep=False)]
     if double.empty:
         return

@@ -11,7 +11,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import BrokenExecutor, Executor, as_completed
+from concurrent.futures import wait as wait_for
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -284,7 +285,7 @@ def run_grid(
     concurrent.futures.Executor whose workers see the file; without one the runs follow each other here.
 
     A failing run does not stop the others; at the end a FewshotError names the failures and where their tracebacks are.
-    Ctrl-C raises Interrupted and loses only what was under way.
+    Ctrl-C raises Interrupted; without an executor it loses the run under way, with one it waits for those under way.
     """
     from tqdm import tqdm
 
@@ -297,6 +298,7 @@ def run_grid(
         if rows.get(key, expected) is not None:
             del todo[key]
     failed: dict[str, BaseException] = {}
+    lost = 0
     try:
         with tqdm(total=total, initial=total - len(todo), unit="run", disable=None if progress else True) as bar:
             for wait in (False, True):  # first what nobody else is on, then what others have not finished
@@ -308,6 +310,8 @@ def run_grid(
                             busy[one.key] = one
                             continue
                         _trace_path(rows, one).unlink(missing_ok=True)
+                    except BrokenExecutor:
+                        lost += 1
                     except Exception as error:
                         failed[one.key] = error
                         _keep_trace(rows, one, error)
@@ -320,6 +324,11 @@ def run_grid(
         raise Interrupted(
             f"interrupted: {stored} of {total} runs are stored in {rows.path}; start it again to go on."
         ) from None
+    if lost:
+        raise FewshotError(
+            f"a worker process died, and {lost} of {total} runs did not finish (the others are in {rows.path}); "
+            "start it again to go on, with fewer workers if memory ran out."
+        )
     if failed:
         raise _failure(runs, rows, failed, total)
     frame = rows.frame()
@@ -444,8 +453,10 @@ def _results(
         for future in as_completed(futures):
             yield futures[future], future.result
     finally:
-        for future in futures:
-            future.cancel()
+        under_way = [future for future in futures if not future.cancel() and not future.done()]
+        if under_way:
+            print(f"waiting for {len(under_way)} runs under way; Ctrl-C again to leave at once", file=sys.stderr)
+            wait_for(under_way)
 
 
 def _trace_path(rows: Rows, one: Run) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -53,8 +54,11 @@ def test_rows_prints_means_and_csv(capsys, tmp_path):
         rows.append(made(one))
     assert main(["rows", str(rows.path)]) == 0
     assert "51.50 0.50  2" in capsys.readouterr().out
+    rows.append(made(replace(some(1)[0], config={"epochs": 3})))
+    assert main(["rows", str(rows.path)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4  # a mean over two settings would be a lie
     assert main(["rows", str(rows.path), "--csv"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 def test_ctrl_c_is_exit_130_and_a_short_message(capsys, monkeypatch, tmp_path):

@@ -239,9 +239,12 @@ def dies_on_two(one):
 
 def test_a_worker_process_that_dies_costs_no_finished_run_and_the_rest_can_be_resumed(tmp_path):
     path = tmp_path / "r.jsonl"
-    with ProcessPoolExecutor(1) as executor, pytest.raises(FewshotError, match="failed and were not stored"):
+    with (
+        ProcessPoolExecutor(1) as executor,
+        pytest.raises(FewshotError, match="a worker process died, and 3 of 4 runs did not finish"),
+    ):
         shared(some(4), path, dies_on_two, executor=executor)
-    assert 1 in {line["seed"] for line in lines(path)}
+    assert [line["seed"] for line in lines(path)] == [1]
     assert list(shared(some(4), path)["seed"]) == [1, 2, 3, 4]
 
 
@@ -294,6 +297,36 @@ def test_killed_or_interrupted_again_and_again_no_row_is_lost_repeated_or_torn(t
     assert sorted(line["seed"] for line in lines(path)) == list(range(1, n + 1))
     started = Counter((tmp_path / "log").read_text().split())
     assert len(started) == n and sum(started.values()) <= n + 3  # only what was under way is run again
+
+
+POOL = """
+import multiprocessing, sys, time
+sys.path.insert(0, {tests!r})
+from concurrent.futures import ProcessPoolExecutor
+from test_runs import made, shared, some
+from fewshot.__main__ import _start_worker
+
+def slow(one):
+    time.sleep(0.05)
+    return made(one)
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), _start_worker, (2,)) as executor:
+        shared(some(400), {path!r}, slow, executor=executor)
+"""
+
+
+def test_ctrl_c_at_the_terminal_lets_workers_finish_the_run_under_way_and_stops(tmp_path):
+    path, script = tmp_path / "r.jsonl", tmp_path / "script.py"
+    script.write_text(POOL.format(tests=str(Path(__file__).parent), path=str(path)))
+    process = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for_rows(path, 5)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the parent and its workers
+    _, message = process.communicate(timeout=60)
+    assert process.returncode != 0 and message.count("Traceback") == 1
+    stored = len(lines(path))
+    assert 5 < stored == len({line["seed"] for line in lines(path)}) < 400
+    assert message.startswith("waiting for ") and f"interrupted: {stored} of 400 runs are stored" in message
 
 
 def test_a_row_torn_by_a_kill_is_run_again(tmp_path):
