@@ -50,3 +50,34 @@ def pixels(n: int, size: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     tint = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200], [180, 180, 60]])[np.arange(n) % len(NAMES)]
     return np.clip(tint[:, :, None, None] + rng.normal(0, 40, (n, 3, size, size)), 0, 255).astype(np.uint8)
+
+
+def dataset(size: int, name: str = "tiny"):
+    """A Dataset of four tints: 8 training, 4 validation and 10 test pictures per class."""
+    from fewshot.data import Dataset, ImageArrays
+
+    def part(n: int, seed: int) -> ImageArrays:
+        return ImageArrays(pixels(n, size, seed), np.arange(n) % len(NAMES), [f"{seed}/{i}" for i in range(n)])
+
+    return Dataset(name, NAMES, "a photo of a {}.", part(32, 1), part(16, 2), part(40, 3))
+
+
+def task(kind: str = "vit", shots: int = 4, seed: int = 1, name: str = "tiny"):
+    return dataset(clip(kind).image_size, name).task(shots, seed)
+
+
+# the shortest training that still trains, per method; empty for methods without steps
+QUICK = {
+    "zero_shot": {},
+    "linear_probe": {},
+    "tip_adapter": dict(augment_epoch=2, search_step=(5, 5)),
+    "tip_adapter_f": dict(augment_epoch=2, search_step=(5, 5), epochs=3, lr=0.01),
+    "coop": dict(n_ctx=4, epochs=3, lr=0.1),
+    "clip_lora": dict(iterations=4, lr=0.01),
+}
+# what a backbone kind needs for a method to be possible there
+ADAPT = {("clip_lora", "resnet"): dict(encoder="text")}
+
+
+def quick(method: str, kind: str) -> dict:
+    return {**QUICK.get(method, {}), **ADAPT.get((method, kind), {})}
