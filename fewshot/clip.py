@@ -65,7 +65,7 @@ def load_clip(name: str = "toy", pretrained: str | None = None, *, device: str |
         raise FewshotError(f"{name} needs weights: give pretrained= a tag such as 'openai', or a weight file.")
     if Path(pretrained).expanduser().is_file():
         state, openai = read_state_dict(pretrained)
-        _check_activation(name, config, quick_gelu=True if openai else None)
+        _check_activation(name, config, quick_gelu=openai)
         model = _build(config, name)
         _load(model, state, name)
     else:
@@ -89,13 +89,10 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".;")
 
 
-def _check_activation(name: str, config: dict, quick_gelu: bool | None) -> None:
-    """open_clip only warns, or for a file says nothing, when weights meet the wrong activation (cosine 0.9999)."""
-    if quick_gelu is True and not config.get("quick_gelu", False):
+def _check_activation(name: str, config: dict, quick_gelu: bool) -> None:
+    """open_clip only warns, or for a file says nothing, when QuickGELU weights meet GELU (features at cosine 0.9999)."""
+    if quick_gelu and not config.get("quick_gelu", False):
         raise FewshotError(f"these weights were trained with QuickGELU and {name} uses GELU; load '{name}-quickgelu'.")
-    if quick_gelu is False and config.get("quick_gelu", False):
-        plain = name.removesuffix("-quickgelu")
-        raise FewshotError(f"these weights were trained with GELU and {name} uses QuickGELU; load '{plain}'.")
 
 
 def _build(config: dict, name: str) -> torch.nn.Module:

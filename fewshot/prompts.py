@@ -62,11 +62,7 @@ class Prompts:
         return torch.tensor(rows, device=self.tokens.device)
 
     def splice(self, context: Tensor) -> Tensor:
-        """Input embeddings [.., C, L, w], without positions, of a context [.., n, w].
-
-        A context of each class's own is [C, n, w] with `own=True` in `features`; here any context that broadcasts to
-        [.., C, n, w] is taken as [.., 1 or C, n, w].
-        """
+        """Input embeddings [.., C, L, w], without positions, of a context [.., 1 or C, n, w]."""
         count, _, width = self.embeddings.shape
         lead = context.shape[:-3]
         context = context.expand(*lead, count, self.n, width)
