@@ -25,6 +25,8 @@ def notebook_table(timings: dict) -> str:
         [f"{{doc}}`../notebooks/{name}`", f"{entry['seconds']:.0f}", entry["finished"].replace("T", " ")[:16]]
         for name, entry in sorted(timings.get("notebooks", {}).items())
     ]
+    if "book" in timings:
+        rows.append(["all pages, the last time", f"{timings['book']['seconds']:.0f}", ""])
     return table(("Notebook", "Seconds", "Run (UTC)"), rows) if rows else "None yet."
 
 

@@ -187,6 +187,7 @@ def test_status_tables_name_every_notebook_and_every_file_of_rows(tmp_path):
     assert "### `table.jsonl`" in tables and "CoOp" in tables and "<td>3</td>" in tables and "a CPU" in tables
     timings = {"notebooks": {"one": {"seconds": 12.4, "finished": "2026-01-02T03:04:05+00:00"}}}
     assert "| {doc}`../notebooks/one` | 12 | 2026-01-02 03:04 |" in status.notebook_table(timings)
+    assert "| all pages, the last time | 31 |" in status.notebook_table(timings | {"book": {"seconds": 31.2}})
 
 
 # -- measuring again --------------------------------------------------------------------------------------------------
