@@ -1,0 +1,50 @@
+"""Few-shot adaptation of CLIP: twelve methods, one interface, numbers that know where they come from.
+
+    clip  = fewshot.load_clip("toy")
+    task  = fewshot.load_task("toy/oxford_pets", shots=4, seed=1)
+    model = fewshot.fit("clip_lora", clip, task)
+    print(fewshot.evaluate(model, task.test))
+
+Importing this module imports neither torch nor open_clip; both come with the first name that needs them.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+
+_WHERE = {
+    "load_clip": "clip",
+    "load_dataset": "data",
+    "load_task": "data",
+    "from_folder": "data",
+    "from_csv": "data",
+    "from_arrays": "data",
+    "image_features": "data.features",
+    "fit": "fit",
+    "evaluate": "evaluate",
+    "load_method": "methods.method",
+    "METHODS": "methods",
+    "settings": "settings",
+    "FewshotError": "errors",
+}
+__all__ = sorted(_WHERE)
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value) -> None:
+        """Importing fewshot.fit must not put the module where the function of that name is."""
+        if not (name in _WHERE and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str):
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
