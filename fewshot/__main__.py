@@ -211,8 +211,7 @@ def _notebook(options) -> None:
             str(path),
             str(output),
             values,
-            kernel_name="python3",
-            cwd=str(path.parent),
+            kernel_name="python3",  # in the caller's folder, so that paths mean what they mean in the shell
             progress_bar=sys.stderr.isatty(),
         )
     except papermill.PapermillExecutionError as error:

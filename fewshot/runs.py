@@ -20,9 +20,10 @@ from pathlib import Path
 from filelock import Timeout
 
 from fewshot.errors import FewshotError, unknown
-from fewshot.rows import Rows
+from fewshot.rows import FIRST, Rows
 
 ROOT = Path(__file__).resolve().parents[1]  # profiles/, published/, results/ and notebooks/ live beside the package
+ALL = -1  # shots: the whole training set, as CoOp's code writes it
 SELECTIONS = ("fixed", "fewval", "oracle")
 
 
@@ -30,8 +31,8 @@ SELECTIONS = ("fixed", "fewval", "oracle")
 class Run:
     """One training and one test, completely described.
 
-    `shots` 0 means that no training image is seen (zero_shot only); `config` holds what differs from the method's
-    defaults; `selection` None is the method's headline selection.
+    `shots` 0 means that no training image is seen (zero_shot only), -1 that all are; `config` holds what differs from
+    the method's defaults; `selection` None is the method's headline selection.
     """
 
     experiment: str
@@ -46,8 +47,10 @@ class Run:
     profile: str = "toy"
 
     def __post_init__(self):
-        if isinstance(self.shots, bool) or not isinstance(self.shots, int) or self.shots < 0:
-            raise FewshotError(f"shots must be a whole number of training images per class, not {self.shots!r}.")
+        if isinstance(self.shots, bool) or not isinstance(self.shots, int) or self.shots < ALL:
+            raise FewshotError(
+                f"shots must be a whole number of training images per class (or {ALL} for all), not {self.shots!r}."
+            )
         if (self.shots == 0) != (self.method == "zero_shot"):
             raise FewshotError(
                 f"{self.method} with {self.shots} shots: zero_shot takes 0 shots, every other method at least 1."
@@ -83,7 +86,7 @@ class Run:
         return cls(**values, config=row["overrides"], selection=None if _missing(asked) else asked)
 
     def __str__(self) -> str:
-        return f"{self.method} on {self.dataset}, {self.shots} shots, seed {self.seed}"
+        return f"{self.method} on {self.dataset}, {'all' if self.shots == ALL else self.shots} shots, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -189,10 +192,10 @@ def grid(
 
 
 def dataset_names() -> list[str]:
-    """The data sets that have a name of their own (folders need none)."""
-    from fewshot.toy import DATASETS
+    """The data sets that have a name of their own (folders need none): the toy world's, then the benchmarks on disk."""
+    from fewshot import data
 
-    return [f"toy/{name}" for name in DATASETS]
+    return data.dataset_names()
 
 
 def _full_name(dataset: str) -> str:
@@ -217,7 +220,10 @@ def run(one: Run) -> dict:
 
     clip = _clip(one.backbone, one.pretrained)
     dataset = _dataset(one.dataset)
-    task = dataset.task(one.shots or 1, one.seed)  # 0 shots: the one image per class is never looked at
+    if one.shots == 0:
+        task = dataset.without_support()
+    else:
+        task = dataset.task(None if one.shots == ALL else one.shots, one.seed)
     gpu = clip.device.type == "cuda"
     if gpu:
         torch.cuda.reset_peak_memory_stats(clip.device)
@@ -274,8 +280,9 @@ def run_grid(
     runs: Sequence[Run],
     rows: Rows | str | os.PathLike,
     executor: Executor | None = None,
-    progress: bool = True,
+    progress: bool | Callable[[int, int], None] = True,
     *,
+    minutes: float | None = None,
     run_one: Callable[[Run], dict] = run,
     stamp_of: Callable[[Run], str | None] = stamp,
 ):
@@ -284,6 +291,8 @@ def run_grid(
     Done means: a row with this key, made with today's weights and defaults (see `Run.key`). Processes that work on the same
     file share the runs: each is claimed by one of them, and taken over when that one dies. `executor` is any
     concurrent.futures.Executor whose workers see the file; without one the runs follow each other here.
+    `progress`: True shows a bar on a terminal; a function is called with (done, total). After `minutes` no further run is
+    started, and the rows returned are those that are there.
 
     A failing run does not stop the others; at the end a FewshotError names the failures and where their tracebacks are.
     Ctrl-C raises Interrupted; without an executor it loses the run under way, with one it waits for those under way.
@@ -300,12 +309,17 @@ def run_grid(
             del todo[key]
     failed: dict[str, BaseException] = {}
     lost = 0
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    told = progress if callable(progress) else None
     try:
-        with tqdm(total=total, initial=total - len(todo), unit="run", disable=None if progress else True) as bar:
+        quiet = True if told or not progress else None
+        done = total - len(todo)
+        with tqdm(total=total, initial=done, unit="run", disable=quiet) as bar:
             for wait in (False, True):  # first what nobody else is on, then what others have not finished
                 busy = {}
                 job = functools.partial(_job, path=rows.path, run_one=run_one, wait=wait)
-                for one, result in _results(job, [(one, stamps.get(one.key)) for one in todo.values()], executor):
+                arguments = [(one, stamps.get(one.key)) for one in todo.values()]
+                for one, result in _results(job, arguments, executor, deadline):
                     try:
                         if result() is None:
                             busy[one.key] = one
@@ -317,6 +331,9 @@ def run_grid(
                         failed[one.key] = error
                         _keep_trace(rows, one, error)
                     bar.update()
+                    done += 1
+                    if told:
+                        told(done, total)
                 todo = busy
                 if not todo:
                     break
@@ -336,6 +353,47 @@ def run_grid(
     place = {one.key: i for i, one in reversed(list(enumerate(runs)))}
     frame = frame[frame["key"].isin(place)]
     return frame.sort_values("key", key=lambda keys: keys.map(place), ignore_index=True)
+
+
+def complete(
+    runs: Sequence[Run],
+    rows: str | os.PathLike,
+    stored: Iterable[str | os.PathLike] = (),
+    *,
+    progress: bool | Callable[[int, int], None] = True,
+    minutes: float | None = None,
+    run_one: Callable[[Run], dict] = run,
+    stamp_of: Callable[[Run], str | None] = stamp,
+):
+    """The rows of `runs` as a DataFrame in their order: what the files `stored` hold, and the rest from `rows`.
+
+    The files `stored` are only read, and a row of theirs that was made with other weights or defaults does not count (see
+    `Run.key`). What neither they nor `rows` hold is run and kept in `rows`; `progress` and `minutes` as in `run_grid`.
+    Raises what `run_grid` raises.
+    """
+    import pandas as pd
+
+    files = [Rows(path) for path in stored]
+    found = {}
+    for one in runs:
+        for file in files:
+            if one.key in file and (row := file.get(one.key, stamp_of(one))) is not None:
+                found[one.key] = row
+                break
+    rest = [one for one in runs if one.key not in found]
+    if rest:
+        run_grid(rest, rows, None, progress, minutes=minutes, run_one=run_one, stamp_of=stamp_of)
+        own = Rows(rows)
+        for one in rest:
+            if one.key in own and (row := own.get(one.key, stamp_of(one))) is not None:
+                found[one.key] = row
+    there = [found[one.key] for one in runs if one.key in found]
+    return pd.DataFrame(there, columns=list(dict.fromkeys([*FIRST, *(name for row in there for name in row)])))
+
+
+def results_folder() -> Path:
+    """Where the measured rows of the project are: $FEWSHOT_RESULTS, or results/ beside the package."""
+    return Path(os.environ.get("FEWSHOT_RESULTS") or ROOT / "results")
 
 
 def spot_check(rows, n: int = 1, seed: int = 0, tolerance: float = 0.5, *, run_one: Callable[[Run], dict] = run):
@@ -443,16 +501,20 @@ def _rows_at(path: Path) -> Rows:
 
 
 def _results(
-    job: Callable, arguments: list, executor: Executor | None
+    job: Callable, arguments: list, executor: Executor | None, deadline: float | None = None
 ) -> Iterator[tuple[Run, Callable[[], dict | None]]]:
     if executor is None:
         for one, expected in arguments:
+            if deadline is not None and time.monotonic() >= deadline:
+                return
             yield one, functools.partial(job, one, expected)
         return
     futures = {executor.submit(job, one, expected): one for one, expected in arguments}
     try:
-        for future in as_completed(futures):
+        for future in as_completed(futures, None if deadline is None else max(0.0, deadline - time.monotonic())):
             yield futures[future], future.result
+    except TimeoutError:  # of the deadline, not of a run: those are raised by future.result
+        return
     finally:
         under_way = [future for future in futures if not future.cancel() and not future.done()]
         if under_way:
