@@ -1,4 +1,4 @@
-"""Few-shot adaptation of CLIP: twelve methods, one interface, numbers that know where they come from.
+"""Few-shot adaptation of CLIP: the methods, one interface, numbers that know where they come from.
 
     clip  = fewshot.load_clip("toy")
     task  = fewshot.load_task("toy/oxford_pets", shots=4, seed=1)
@@ -8,9 +8,7 @@
 Importing this module imports neither torch nor open_clip; both come with the first name that needs them.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 
 _WHERE = {
     "load_clip": "clip",
@@ -20,24 +18,14 @@ _WHERE = {
     "from_csv": "data",
     "from_arrays": "data",
     "image_features": "data.features",
-    "fit": "fit",
-    "evaluate": "evaluate",
+    "fit": "training",
+    "evaluate": "evaluation",
     "load_method": "methods.method",
     "METHODS": "methods",
-    "settings": "settings",
+    "settings": "parameters",
     "FewshotError": "errors",
 }
 __all__ = sorted(_WHERE)
-
-
-class _Package(ModuleType):
-    def __setattr__(self, name: str, value) -> None:
-        """Importing fewshot.fit must not put the module where the function of that name is."""
-        if not (name in _WHERE and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str):

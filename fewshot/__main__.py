@@ -182,7 +182,7 @@ def _notebook(options) -> None:
     import yaml
 
     from fewshot.runs import ROOT
-    from fewshot.settings import coerce
+    from fewshot.parameters import coerce
 
     path = Path(options.name)
     if path.suffix != ".ipynb":

@@ -19,6 +19,15 @@ TITLES = {
     "coop": "CoOp",
     "clip_lora": "CLIP-LoRA",
 }
+PUBLISHED_TITLES = {
+    "cocoop": "CoCoOp",
+    "plotpp": "PLOT++",
+    "kgcoop": "KgCoOp",
+    "taskres": "TaskRes",
+    "maple": "MaPLe",
+    "prograd": "ProGrad",
+    "clip_adapter": "CLIP-Adapter",
+}
 SETTING = ["profile", "backbone", "pretrained", "selection", "config", "clip"]  # must not vary unseen in a mean
 NOT_RUN = "not run"
 REPRODUCED_WITHIN = 1.0  # points
@@ -111,21 +120,122 @@ def method_table(rows: pd.DataFrame, shots: int, methods: Iterable[str] | None =
         else:
             means[method, "average"] = mean
     columns = [*datasets, "average"]
-    table = Table([[text[m, d] for d in columns] for m in methods], index=[_title(m) for m in methods], columns=columns)
-    table.index.name = "method"
-    table.marks = {}
-    for column in columns:
-        ranked = sorted({round(means[m, column], 1) for m in methods if (m, column) in means}, reverse=True)
-        for method in methods:
-            place = ranked.index(round(means[method, column], 1)) if (method, column) in means else 2
-            if place < 2 and len(ranked) > 1:
-                table.marks[_title(method), column] = ("strong", "u")[place]
+    table = _ranked(text, means, methods, columns)
     note = f"Top-1 accuracy in percent, {shots} shots per class: "
     note += f"mean ± population standard deviation (number of seeds). {_origin(part)}"
     for method, covered in partial.items():
         note += f" The average of {_title(method)} covers only {', '.join(covered)}."
     table.caption = note
     return table
+
+
+def published_table(
+    published: pd.DataFrame, shots: int, methods: Iterable[str] | None = None, datasets: Iterable[str] | None = None
+) -> Table | None:
+    """The papers' numbers in the layout of `method_table`; None when they have none at this number of shots.
+
+    `methods` and `datasets` narrow it to what a table beside it shows ("toy/eurosat" counts as eurosat); methods that only
+    the papers have are left out then. Without them everything published is shown.
+    """
+    part = published[(published["classes"] == "all") & published["shots"].isin([0, shots])]
+    if not (part["shots"] == shots).any():
+        return None
+    order = list(dict.fromkeys(part["variant"]))
+    names = dict(zip(part["variant"], part["method"], strict=True))
+    if methods is not None:
+        order = [v for m in methods for v in order if names[v] == m]
+    columns = list(dict.fromkeys(d for d in part["dataset"] if not d.startswith("average")))
+    if datasets is not None:
+        wanted = [d.removeprefix("toy/") for d in datasets]
+        columns = [d for d in wanted if d in columns]
+    average = "average_of_11" if datasets is None or len(columns) == 11 else None
+    means = {(v, d): value for v, d, value in part[["variant", "dataset", "top1"]].itertuples(index=False)}
+    shown = [*columns, *([average] if average and any((v, average) in means for v in order) else [])]
+    if not order or not columns:
+        return None
+    text = {(v, d): f"{means[v, d]:.1f}" if (v, d) in means else "" for v in order for d in shown}
+    table = _ranked(text, means, order, shown, [_published_title(v) for v in order])
+    papers = ", ".join(sorted({f"{s} table {t}" for s, t in part[["source", "table"]].itertuples(index=False)}))
+    table.caption = f"Published ({papers}), not measured here: top-1 accuracy in percent, {shots} shots per class, "
+    table.caption += "ViT-B/16 on the real data sets."
+    return table
+
+
+def wins(rows: pd.DataFrame, shots: int) -> Table:
+    """How often the method of a line beats that of a column: "data sets won – lost", by means over the seeds.
+
+    Only data sets that both have count; a difference that vanishes at one decimal is no win.
+    """
+    part = rows[rows["shots"].isin([0, shots])]
+    means = {(m, d): mean for m, d, mean in summary(part, ["method", "dataset"])[["method", "dataset", "mean"]].values}
+    methods, datasets = _in_order(part["method"].unique()), part["dataset"].unique()
+
+    def cell(a: str, b: str) -> str:
+        gaps = [round(means[a, d] - means[b, d], 1) for d in datasets if (a, d) in means and (b, d) in means]
+        return f"{sum(g > 0 for g in gaps)} – {sum(g < 0 for g in gaps)}" if a != b and gaps else ""
+
+    titles = [_title(m) for m in methods]
+    table = Table([[cell(a, b) for b in methods] for a in methods], index=titles, columns=titles)
+    table.index.name = "method"
+    table.caption = f"Data sets won – lost by the method of the line, {shots} shots per class. {_origin(part)}"
+    return table
+
+
+def gains(rows: pd.DataFrame, low: int, high: int) -> Table:
+    """What more pictures buy: the mean accuracy at `low` and at `high` shots and the gain, largest gain first.
+
+    Each method is averaged over the data sets on which it has both; the gain's deviation is over the seeds.
+    """
+    lines = []
+    for method, group in rows.groupby("method"):
+        pairs = group.pivot_table(index=["dataset", "seed"], columns="shots", values="accuracy")
+        if not {low, high} <= set(pairs):
+            continue
+        pairs = pairs[[low, high]].dropna()
+        gain = pairs[high] - pairs[low]
+        if gain.empty:
+            continue
+        by_seed, by_dataset = gain.groupby("seed").mean(), gain.groupby("dataset").mean()
+        few, many = (pairs[k].groupby("dataset").mean().mean() for k in (low, high))
+        lines.append((by_dataset.mean(), method, few, many, by_seed.std(ddof=0), len(by_seed), by_dataset))
+    table = Table(
+        [
+            {
+                "method": _title(method),
+                f"{low} shots": f"{few:.1f}",
+                f"{high} shots": f"{many:.1f}",
+                "gain": f"{_signed(gain)} ± {std:.1f} ({n})" if n > 1 else f"{_signed(gain)} ({n})",
+                "gains most on": f"{by_dataset.idxmax()} {_signed(by_dataset.max())}",
+                "least on": f"{by_dataset.idxmin()} {_signed(by_dataset.min())}",
+                "data sets": len(by_dataset),
+            }
+            for gain, method, few, many, std, n, by_dataset in sorted(lines, key=lambda line: -line[0])
+        ]
+    )
+    if not lines:
+        raise FewshotError(f"no method has rows with {low} and with {high} shots; run the experiment first.")
+    table = table.set_index("method")
+    table.caption = f"Mean accuracy in percent over the data sets; gain from {low} to {high} shots per class with its "
+    table.caption += f"population standard deviation over the seeds (number of seeds). {_origin(rows)}"
+    return table
+
+
+def averaged(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the mean over all data sets, per method, shots and seed, for `shot_curves`; incomplete ones are left out."""
+    datasets = rows["dataset"].nunique()
+    rows = rows.assign(pretrained=rows["pretrained"].fillna(""))  # groupby drops what is missing
+    by = ["method", "shots", "seed", "backbone", "pretrained", "profile"]
+    groups = rows.groupby(by, sort=False)["accuracy"].agg(["mean", "size"]).reset_index()
+    whole = groups[groups["size"] == datasets].rename(columns={"mean": "accuracy"})
+    name = f"average of {datasets} data sets"
+    return whole.assign(dataset=f"toy/{name}" if rows["dataset"].str.startswith("toy/").all() else name)
+
+
+def as_rows(published: pd.DataFrame) -> pd.DataFrame:
+    """Published numbers in the form of rows, for `shot_curves`: a figure of its own, never mixed with measured rows."""
+    part = published[published["classes"] == "all"]
+    named = part.assign(method=part["variant"], accuracy=part["top1"], seed=1)
+    return named.assign(backbone="ViT-B-16-quickgelu", pretrained="openai", profile="published")
 
 
 def paper_here(rows: pd.DataFrame, published: pd.DataFrame) -> Table:
@@ -310,6 +420,51 @@ def save(figure, path) -> None:
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
+def download(frame: pd.DataFrame, name: str):
+    """A link to the table as a CSV file; the data are in the link itself, so it works offline and in every copy."""
+    import base64
+
+    from IPython.display import HTML
+
+    index = frame.index.name is not None
+    data = base64.b64encode(frame.to_csv(index=index).encode()).decode()
+    return HTML(f'<a download="{html.escape(name)}" href="data:text/csv;base64,{data}">{html.escape(name)}</a>')
+
+
+def progress_line(what: str = "runs"):
+    """A function (done, total) that keeps one line of a notebook cell up to date; nothing is shown before its first call."""
+    import time
+
+    from IPython.display import Pretty, display
+
+    start, shown = time.monotonic(), []
+
+    def update(done: int, total: int) -> None:
+        text = f"{done} of {total} {what}, {time.monotonic() - start:.0f} s"
+        if shown:
+            shown[0].update(Pretty(text))
+        else:
+            shown.append(display(Pretty(text), display_id=True))
+
+    return update
+
+
+def _ranked(text: dict, means: dict, methods: list, columns: list, titles: list | None = None) -> Table:
+    """The Table of `text`[method, column] whose two best `means` of each column are marked."""
+    titles = dict(zip(methods, titles or map(_title, methods), strict=True))
+    cells = [[text[m, c] for c in columns] for m in methods]
+    table = Table(cells, index=[titles[m] for m in methods], columns=columns)
+    table.index.name = "method"
+    table.marks = {}
+    for column in columns:
+        ranked = sorted({round(means[m, column], 1) for m in methods if (m, column) in means}, reverse=True)
+        for method in methods:
+            place = ranked.index(round(means[method, column], 1)) if (method, column) in means else 2
+            if place < 2 and len(ranked) > 1:
+                table.marks[titles[method], column] = ("strong", "u")[place]
+    return table
+
+
 def _one_setting(rows: pd.DataFrame, by: list[str]) -> None:
     keys = list(dict.fromkeys([*by, "method", "dataset", "shots", "seed"]))
     double = rows[rows.duplicated(keys, keep=False)]
@@ -393,6 +548,11 @@ def _span(values: pd.Series) -> str:
 
 def _title(method: str) -> str:
     return TITLES.get(method, method)
+
+
+def _published_title(variant: str) -> str:
+    base, _, context = variant.partition("_ctx")
+    return f"{_title(base)}, {context} context vectors" if context else PUBLISHED_TITLES.get(variant, _title(variant))
 
 
 def _look(method: str):

@@ -214,8 +214,8 @@ def run(one: Run) -> dict:
     """
     import torch
 
-    from fewshot.evaluate import evaluate
-    from fewshot.fit import fit
+    from fewshot.evaluation import evaluate
+    from fewshot.training import fit
     from fewshot.select import oracle
 
     clip = _clip(one.backbone, one.pretrained)

@@ -6,8 +6,8 @@ import tiny
 import torch
 
 from fewshot.errors import FewshotError
-from fewshot.evaluate import evaluate
-from fewshot.fit import fit
+from fewshot.evaluation import evaluate
+from fewshot.training import fit
 from fewshot.methods import METHODS, get_method
 from fewshot.methods.method import Method, load_method
 

@@ -124,3 +124,10 @@ def test_a_wrong_split_file_gets_one_sentence(tmp_path, text, sentence):
         from_split(tmp_path / "split.json", tmp_path)
     with pytest.raises(FewshotError, match="gone.json cannot be read"):
         from_split(tmp_path / "gone.json", tmp_path)
+
+
+def test_a_task_without_support_has_the_test_pictures_only():
+    arrays = ImageArrays(np.zeros((6, 3, 4, 4), np.uint8), [0, 1] * 3, [str(i) for i in range(6)])
+    nothing = arrays.subset([])
+    task = Dataset("shifted", ("a", "b"), "a photo of a {}.", nothing, nothing, arrays).without_support()
+    assert (len(task.train), len(task.val), len(task.test), task.shots) == (0, 0, 6, 0)

@@ -214,7 +214,7 @@ def test_workflows_are_valid_and_call_what_exists():
 
 def test_importing_the_package_does_not_import_torch():
     """Pages that only read rows would otherwise wait ten seconds for torch and open_clip."""
-    modules = "fewshot, fewshot.rows, fewshot.runs, fewshot.report, fewshot.settings"
+    modules = "fewshot, fewshot.rows, fewshot.runs, fewshot.report, fewshot.parameters"
     code = f"import sys, {modules}; print([name for name in ('torch', 'open_clip') if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"

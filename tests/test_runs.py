@@ -86,7 +86,7 @@ def test_nothing_is_drawn_for_zero_shots_so_the_seed_is_not_in_the_key():
 
 
 @pytest.mark.parametrize(
-    ("method", "shots"), [("zero_shot", 1), ("coop", 0), ("coop", -1), ("coop", True), ("coop", 1.5)]
+    ("method", "shots"), [("zero_shot", 1), ("coop", 0), ("coop", -2), ("coop", True), ("coop", 1.5)]
 )
 def test_impossible_shots_are_refused(method, shots):
     with pytest.raises(FewshotError, match="shots"):

@@ -66,6 +66,11 @@ class Dataset:
             train, val = self.train.subset(rows), self.val.subset(val_rows)
         return Task(self.name, self.classnames, self.template, train, val, self.test, shots, seed, order)
 
+    def without_support(self) -> Task:
+        """The task of a method that looks at no training picture: train and val are empty, shots 0."""
+        train, val = self.train.subset([]), self.val.subset([])
+        return Task(self.name, self.classnames, self.template, train, val, self.test, 0, 0)
+
     def _refuse_small_classes(self, shots: int) -> None:
         counts = np.bincount(self.train.labels, minlength=len(self.classnames))
         small = np.flatnonzero(counts < shots)

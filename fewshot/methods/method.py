@@ -62,6 +62,7 @@ class Method(nn.Module):
     needs: Literal["features", "images"] = "features"  # what `logits` takes
     selection: ClassVar[Literal["fixed", "fewval"]] = "fixed"  # how the headline number chooses hyper-parameters
     trained: ClassVar[bool] = True  # by gradient steps in `fit`
+    sees_support: ClassVar[bool] = True  # False: no training picture is looked at
     drop_last: ClassVar[bool] = False  # drop the incomplete last batch when there is a complete one
     Config: ClassVar[type] = Training
 

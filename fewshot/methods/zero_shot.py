@@ -35,7 +35,7 @@ class Config:
 
 class ZeroShot(Method):
     name, title, paper = "zero_shot", "Zero-shot CLIP", "radford2021clip"
-    trained = False
+    trained = sees_support = False
     Config = Config
 
     def __init__(self, clip, task, config=None, *, seed=None) -> None:

@@ -11,7 +11,7 @@ import papermill
 import pytest
 
 from fewshot.errors import FewshotError
-from fewshot.settings import settings
+from fewshot.parameters import settings
 
 METHODS = {"coop": "module:CoOp", "clip_lora": "module:CLIPLoRA"}
 
@@ -128,7 +128,7 @@ def test_a_parameter_without_value_or_with_a_strange_annotation_is_refused():
 
 def notebook(path):
     cells = [
-        "import sys\nfrom fewshot.settings import settings",
+        "import sys\nfrom fewshot.parameters import settings",
         "shots: list[int] = [1]  # images per class\nlr: float = 0.1\nfast: bool = False",
         "cfg = settings(globals(), shots=(1, 2, 4))\nprint(cfg)",
     ]
@@ -165,5 +165,5 @@ def test_a_misspelt_papermill_parameter_fails_in_one_sentence_without_traceback(
 def test_reading_settings_imports_no_torch():
     import subprocess
 
-    code = "import sys, fewshot.settings, fewshot.rows, fewshot.runs, fewshot.report; sys.exit('torch' in sys.modules)"
+    code = "import sys, fewshot.parameters, fewshot.rows, fewshot.runs, fewshot.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

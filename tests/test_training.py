@@ -7,8 +7,8 @@ import torch
 
 from fewshot import select
 from fewshot.errors import FewshotError
-from fewshot.evaluate import evaluate
-from fewshot.fit import fit
+from fewshot.evaluation import evaluate
+from fewshot.training import fit
 from fewshot.methods import get_method
 from fewshot.methods.coop import CoOp
 from fewshot.methods.method import coop_lr, cosine_lr, make_config

@@ -42,7 +42,7 @@ def fit(
     settings = make_config(cls, config)
     selection = check_selection(selection or cls.selection)
     task = task.without_test()
-    if len(task.train) == 0:
+    if cls.sees_support and len(task.train) == 0:
         raise FewshotError(f"{task.dataset} has no training pictures; ask for one shot or more.")
     devices = [clip.device] if clip.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
