@@ -181,8 +181,8 @@ def _notebook(options) -> None:
     import papermill
     import yaml
 
-    from fewshot.runs import ROOT
     from fewshot.parameters import coerce
+    from fewshot.runs import ROOT
 
     path = Path(options.name)
     if path.suffix != ".ipynb":

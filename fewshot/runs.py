@@ -215,8 +215,8 @@ def run(one: Run) -> dict:
     import torch
 
     from fewshot.evaluation import evaluate
-    from fewshot.training import fit
     from fewshot.select import oracle
+    from fewshot.training import fit
 
     clip = _clip(one.backbone, one.pretrained)
     dataset = _dataset(one.dataset)

@@ -7,9 +7,9 @@ import torch
 
 from fewshot.errors import FewshotError
 from fewshot.evaluation import evaluate
-from fewshot.training import fit
 from fewshot.methods import METHODS, get_method
 from fewshot.methods.method import Method, load_method
+from fewshot.training import fit
 
 KINDS = ("vit", "resnet")
 EACH = [(method, kind) for method in METHODS for kind in KINDS]

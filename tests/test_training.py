@@ -8,10 +8,10 @@ import torch
 from fewshot import select
 from fewshot.errors import FewshotError
 from fewshot.evaluation import evaluate
-from fewshot.training import fit
 from fewshot.methods import get_method
 from fewshot.methods.coop import CoOp
 from fewshot.methods.method import coop_lr, cosine_lr, make_config
+from fewshot.training import fit
 
 
 @pytest.fixture(scope="module", autouse=True)
