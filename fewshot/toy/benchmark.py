@@ -171,3 +171,9 @@ def load_dataset(name: str) -> Dataset:
 
     return Dataset(f"toy/{name}", tuple(kind.name for kind in stand_in.kinds), stand_in.template, images("train"), images("val"),
                    images("test"))  # fmt: skip
+
+
+def contact_sheet(name: str, columns: int) -> np.ndarray:
+    """``columns`` test pictures, evenly spread over the classes, side by side: uint8 [64, 64 * columns, 3]."""
+    test = load_dataset(name).test
+    return np.hstack([np.asarray(test.pil(i)) for i in np.linspace(0, len(test) - 1, columns).astype(int)])
