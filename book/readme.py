@@ -1,0 +1,50 @@
+"""Write the README's table of results from the rows: python book/readme.py. A test fails when the two differ."""
+
+import sys
+from pathlib import Path
+
+from fewshot.published import published
+from fewshot.report import TITLES, averaged
+from fewshot.rows import Rows
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- rows: begin -->", "<!-- rows: end -->"
+
+
+def table(rows, paper) -> str:
+    """Markdown: one line per method, the averages here (toy) at every number of shots, then the published ones."""
+    paper = paper[(paper["dataset"] == "average") & (paper["classes"] == "all") & (paper["variant"] != "coop_ctx4")]
+    here = averaged(rows).groupby(["method", "shots"])["accuracy"].agg(["mean", lambda a: a.std(ddof=0), "size"])
+    shots = sorted(k for k in rows["shots"].unique() if k > 0)
+    printed = [k for k in shots if k in set(paper["shots"])]
+    seeds = int(here["size"].max())
+    heading = ["Method", *(f"toy, {k}" for k in shots), *(f"published, {k}" for k in printed)]
+    lines = [heading, ["---"] + ["---:"] * (len(heading) - 1)]
+    for method, title in TITLES.items():
+        cells = [title]
+        for k in shots:
+            key = (method, 0 if method == "zero_shot" else k)
+            cells.append(f"{here['mean'][key]:.1f} ± {here.iloc[:, 1][key]:.1f}" if key in here.index else "not run")
+        for k in printed:
+            same = paper[(paper["method"] == method) & paper["shots"].isin([0 if method == "zero_shot" else k])]
+            cells.append(f"{same['top1'].max():.1f}" if len(same) else "–")
+        lines.append(cells)
+    body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    note = (f"Top-1 accuracy in percent by shots per class, mean ± population standard deviation over {seeds} seeds "
+            f"({len(rows)} rows; zero-shot has no seed). CoOp has 16 context vectors, here and in the published "
+            "columns.")  # fmt: skip
+    return f"{body}\n\n{note}"
+
+
+def renewed(readme: str) -> str:
+    """The README with the table of today's rows."""
+    before, rest = readme.split(BEGIN)
+    after = rest.split(END)[1]
+    rows = Rows(ROOT / "results" / "method_table-toy.jsonl").frame()
+    return f"{before}{BEGIN}\n{table(rows, published('clip_lora'))}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.exit(0)
