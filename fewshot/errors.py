@@ -7,7 +7,10 @@ from difflib import get_close_matches
 
 
 class FewshotError(ValueError):
-    """Something the user can put right; the message is one sentence and says how."""
+    """Something the user can put right; the message is one sentence and says how. A notebook shows the sentence alone."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython prints these lines instead of a traceback
+        return [f"{type(self).__name__}: {self}"]
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> FewshotError:

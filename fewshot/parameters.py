@@ -27,20 +27,6 @@ def settings(scope: Mapping[str, Any], **choices: Iterable) -> types.SimpleNames
     Raises FewshotError (shown without a traceback) for a name nobody annotated, a wrong type, or an illegal value. Must
     run before the notebook makes other plain values; names in capitals count as constants, not as parameters.
     """
-    try:
-        return _settings(scope, choices)
-    except FewshotError as error:
-        raise SettingsError(str(error)) from None
-
-
-class SettingsError(FewshotError):
-    """A parameter is wrong; a notebook shows the sentence alone."""
-
-    def _render_traceback_(self) -> list[str]:  # IPython prints these lines instead of a traceback
-        return [f"Wrong parameter: {self}"]
-
-
-def _settings(scope: Mapping[str, Any], choices: dict[str, Iterable]) -> types.SimpleNamespace:
     annotations = {name: kind for name, kind in scope.get("__annotations__", {}).items() if not name.startswith("_")}
     if not annotations:
         raise FewshotError("no annotated parameter; write the parameters cell like `shots: list[int] = [1, 4]`.")

@@ -159,7 +159,7 @@ def test_a_misspelt_papermill_parameter_fails_in_one_sentence_without_traceback(
         for o in c.get("outputs", [])
         if o.output_type == "error"
     )
-    assert shown.traceback == ["Wrong parameter: unknown parameter 'shot'; did you mean 'shots'?"]
+    assert shown.traceback == ["FewshotError: unknown parameter 'shot'; did you mean 'shots'?"]
 
 
 def test_reading_settings_imports_no_torch():
