@@ -19,7 +19,7 @@ import execute
 import status
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGED = ("_config.yml", "_toc.yml", "book", "published", "fewshot", "CITATION.cff")
+STAGED = ("_config.yml", "_toc.yml", "book", "published", "profiles", "fewshot", "CITATION.cff")
 NOT_STAGED = shutil.ignore_patterns("__pycache__", "*.safetensors")
 
 
