@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ def settings(scope: Mapping[str, Any], **choices: Iterable) -> types.SimpleNames
     Raises FewshotError (shown without a traceback) for a name nobody annotated, a wrong type, or an illegal value. Must
     run before the notebook makes other plain values; names in capitals count as constants, not as parameters.
     """
+    # tqdm.auto says so at import, with a path of this machine, where there is no ipywidgets
+    warnings.filterwarnings("ignore", message="IProgress not found")
     annotations = {name: kind for name, kind in scope.get("__annotations__", {}).items() if not name.startswith("_")}
     if not annotations:
         raise FewshotError("no annotated parameter; write the parameters cell like `shots: list[int] = [1, 4]`.")

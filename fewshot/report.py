@@ -30,6 +30,7 @@ PUBLISHED_TITLES = {
 }
 SETTING = ["profile", "backbone", "pretrained", "selection", "config", "clip"]  # must not vary unseen in a mean
 NOT_RUN = "not run"
+PUBLISHED = "published"  # the profile of numbers that were copied, not measured
 REPRODUCED_WITHIN = 1.0  # points
 
 # Okabe and Ito's colours, dark to light so that greyscale keeps them apart, each with its own marker and dashes.
@@ -144,17 +145,16 @@ def published_table(
     names = dict(zip(part["variant"], part["method"], strict=True))
     if methods is not None:
         order = [v for m in methods for v in order if names[v] == m]
-    columns = list(dict.fromkeys(d for d in part["dataset"] if not d.startswith("average")))
+    columns = list(dict.fromkeys(part["dataset"]))
     if datasets is not None:
         wanted = [d.removeprefix("toy/") for d in datasets]
-        columns = [d for d in wanted if d in columns]
-    average = "average_of_11" if datasets is None or len(columns) == 11 else None
-    means = {(v, d): value for v, d, value in part[["variant", "dataset", "top1"]].itertuples(index=False)}
-    shown = [*columns, *([average] if average and any((v, average) in means for v in order) else [])]
+        whole = set(columns) - {"average"} <= set(wanted)  # the papers' average belongs to all of theirs
+        columns = [d for d in [*wanted, *(["average"] if whole else [])] if d in columns]
     if not order or not columns:
         return None
-    text = {(v, d): f"{means[v, d]:.1f}" if (v, d) in means else "" for v in order for d in shown}
-    table = _ranked(text, means, order, shown, [_published_title(v) for v in order])
+    means = {(v, d): value for v, d, value in part[["variant", "dataset", "top1"]].itertuples(index=False)}
+    text = {(v, d): f"{means[v, d]:.1f}" if (v, d) in means else "" for v in order for d in columns}
+    table = _ranked(text, means, order, columns, [_published_title(v) for v in order])
     papers = ", ".join(sorted({f"{s} table {t}" for s, t in part[["source", "table"]].itertuples(index=False)}))
     table.caption = f"Published ({papers}), not measured here: top-1 accuracy in percent, {shots} shots per class, "
     table.caption += "ViT-B/16 on the real data sets."
@@ -186,35 +186,31 @@ def gains(rows: pd.DataFrame, low: int, high: int) -> Table:
 
     Each method is averaged over the data sets on which it has both; the gain's deviation is over the seeds.
     """
-    lines = []
-    for method, group in rows.groupby("method"):
-        pairs = group.pivot_table(index=["dataset", "seed"], columns="shots", values="accuracy")
-        if not {low, high} <= set(pairs):
-            continue
-        pairs = pairs[[low, high]].dropna()
+    lines = {}
+    for method in _in_order(m for m in rows["method"].unique() if m != "zero_shot"):
+        pairs = rows[rows["method"] == method].pivot_table(
+            index=["dataset", "seed"], columns="shots", values="accuracy"
+        )
+        pairs = pairs.reindex(columns=[low, high]).dropna()
         gain = pairs[high] - pairs[low]
-        if gain.empty:
-            continue
         by_seed, by_dataset = gain.groupby("seed").mean(), gain.groupby("dataset").mean()
         few, many = (pairs[k].groupby("dataset").mean().mean() for k in (low, high))
-        lines.append((by_dataset.mean(), method, few, many, by_seed.std(ddof=0), len(by_seed), by_dataset))
-    table = Table(
-        [
-            {
-                "method": _title(method),
-                f"{low} shots": f"{few:.1f}",
-                f"{high} shots": f"{many:.1f}",
-                "gain": f"{_signed(gain)} ± {std:.1f} ({n})" if n > 1 else f"{_signed(gain)} ({n})",
-                "gains most on": f"{by_dataset.idxmax()} {_signed(by_dataset.max())}",
-                "least on": f"{by_dataset.idxmin()} {_signed(by_dataset.min())}",
-                "data sets": len(by_dataset),
-            }
-            for gain, method, few, many, std, n, by_dataset in sorted(lines, key=lambda line: -line[0])
-        ]
-    )
-    if not lines:
-        raise FewshotError(f"no method has rows with {low} and with {high} shots; run the experiment first.")
-    table = table.set_index("method")
+        lines[method] = {"gain": by_dataset.mean(), "std": by_seed.std(ddof=0), "n": len(by_seed)}
+        lines[method] |= {"few": few, "many": many, "by": by_dataset}
+    order = sorted(lines, key=lambda m: -lines[m]["gain"] if lines[m]["n"] else float("inf"))
+    columns = [f"{low} shots", f"{high} shots", "gain", "gains most on", "least on", "data sets"]
+    cells = []
+    for method in order:
+        line = lines[method]
+        if not line["n"]:
+            cells.append([NOT_RUN] * len(columns))
+            continue
+        by, spread = line["by"], f" ± {line['std']:.1f}" if line["n"] > 1 else ""
+        ends = [f"{found} {_signed(by[found])}" for found in (by.idxmax(), by.idxmin())]
+        gain = f"{_signed(line['gain'])}{spread} ({line['n']})"
+        cells.append([f"{line['few']:.1f}", f"{line['many']:.1f}", gain, *ends, str(len(by))])
+    table = Table(cells, index=[_title(m) for m in order], columns=columns)
+    table.index.name = "method"
     table.caption = f"Mean accuracy in percent over the data sets; gain from {low} to {high} shots per class with its "
     table.caption += f"population standard deviation over the seeds (number of seeds). {_origin(rows)}"
     return table
@@ -232,10 +228,43 @@ def averaged(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_rows(published: pd.DataFrame) -> pd.DataFrame:
-    """Published numbers in the form of rows, for `shot_curves`: a figure of its own, never mixed with measured rows."""
-    part = published[published["classes"] == "all"]
-    named = part.assign(method=part["variant"], accuracy=part["top1"], seed=1)
-    return named.assign(backbone="ViT-B-16-quickgelu", pretrained="openai", profile="published")
+    """Published numbers of the methods that are here, in the form of rows, for `shot_curves` (a figure of its own).
+
+    Of CoOp's two context lengths the longer one is taken, which is the default here.
+    """
+    from fewshot.methods import METHODS
+
+    part = published[(published["classes"] == "all") & published["method"].isin(METHODS)]
+    part = part[part["variant"] != "coop_ctx4"].assign(accuracy=part["top1"], seed=1, profile=PUBLISHED)
+    return part.assign(backbone="ViT-B-16-quickgelu", pretrained="openai")
+
+
+def standing(rows: pd.DataFrame, classes: dict[str, int], published: pd.DataFrame) -> Table:
+    """Each toy stand-in between chance and ceiling: zero-shot and a linear probe on all training pictures (-1 shots).
+
+    `classes` maps a stand-in to its number of classes. The last column is the published zero-shot accuracy on the real data.
+    """
+    here = rows.assign(name=rows["dataset"].str.removeprefix("toy/")).set_index(["method", "name"])["accuracy"]
+    paper = published[(published["method"] == "zero_shot") & (published["source"] == "clip_lora")]
+    paper = paper.set_index("dataset")["top1"]
+
+    def cell(values, key) -> str:
+        return f"{values[key]:.1f}" if key in values.index else NOT_RUN
+
+    lines = {
+        name: {
+            "classes": str(count),
+            "chance": f"{100 / count:.1f}",
+            "zero-shot (toy)": cell(here, ("zero_shot", name)),
+            "ceiling (toy)": cell(here, ("linear_probe", name)) if ("linear_probe", name) in here.index else "–",
+            "zero-shot, real data (published)": cell(paper, name) if name in paper.index else "–",
+        }
+        for name, count in classes.items()
+    }
+    table = Table(pd.DataFrame.from_dict(lines, orient="index"))
+    table.index.name = "stand-in"
+    table.caption = "Top-1 accuracy in percent. The ceiling is a linear probe on the features of all training pictures."
+    return table
 
 
 def paper_here(rows: pd.DataFrame, published: pd.DataFrame) -> Table:
@@ -522,6 +551,8 @@ def _is_toy(backbone: str, dataset: str) -> bool:
 def _origin(rows: pd.DataFrame, short: bool = False) -> str:
     if rows.empty:
         return ""
+    if (rows["profile"] == PUBLISHED).all():
+        return "published numbers: real data sets, ViT-B/16"
     toy = [_is_toy(*pair) for pair in rows[["backbone", "dataset"]].drop_duplicates().values]
     if all(toy):
         return "toy world" if short else "Measured in the toy world: compare within the table, not with papers."

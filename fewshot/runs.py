@@ -350,6 +350,8 @@ def run_grid(
     if failed:
         raise _failure(runs, rows, failed, total)
     frame = rows.frame()
+    if frame.empty:
+        return frame
     place = {one.key: i for i, one in reversed(list(enumerate(runs)))}
     frame = frame[frame["key"].isin(place)]
     return frame.sort_values("key", key=lambda keys: keys.map(place), ignore_index=True)
