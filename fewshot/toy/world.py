@@ -180,11 +180,12 @@ TEXTURE_KINDS = tuple(
     Kind("plain" if name == "solid" else name, name not in ("banded", "speckled", "spiralled"), {"texture": i})
     for i, name in enumerate(TEXTURES)
 )
+LIGHTS = {"bright": (0.8, 1.1), "dim": (0.55, 0.72), "dark": (0.3, 0.5)}  # "dim" is a word that no caption used
 SCENE_KINDS = tuple(
-    Kind(f"{light} {name}", True, {"background": i, "dark": int(light == "dark")})
+    Kind(f"{light} {name}", light != "dim", {"background": i, "light": between})
     for i, name in enumerate(BACKGROUNDS)
     if name != "plain"
-    for light in ("bright", "dark")
+    for light, between in LIGHTS.items()
 )
 NAMED = (IMAGENET, PETS, FOOD, FLOWERS, CARS, AIRCRAFT, UCF, BIRDS)
 
@@ -225,8 +226,8 @@ def random_scenes(n: int, generator: torch.Generator, *, solid: float = 0.4, sin
 def impose(scenes: Scenes, rows: Tensor, attributes: dict, generator: torch.Generator) -> None:
     """Give the scenes of ``rows`` the attributes of a kind, in place."""
     for name, value in attributes.items():
-        if name == "dark":
-            low, high = (0.3, 0.5) if value else (0.8, 1.1)
+        if name == "light":
+            low, high = value
             scenes.light[rows] = low + (high - low) * torch.rand(len(rows), generator=generator)
         else:
             getattr(scenes, name)[rows] = value
