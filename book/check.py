@@ -21,6 +21,7 @@ MUST_SHOW = {
     "book/status": "table",
     "book/protocol": "table",
     "book/toy_world": "img",
+    "notebooks/toy_world": "img",
     "notebooks/quickstart": "img",
     "notebooks/method_table": "table",
     "notebooks/shot_curves": "img",

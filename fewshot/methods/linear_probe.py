@@ -107,6 +107,7 @@ def logistic(features: np.ndarray, labels: np.ndarray, *, C: float, classes: int
         return Fit(coef, intercept, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # max_iter is part of the protocol
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # few shots look like regression
         model = LogisticRegression(C=C, max_iter=max_iter).fit(features, labels)
     if len(present) == 2:
         coef[present], intercept[present] = [np.zeros_like(model.coef_[0]), model.coef_[0]], [0.0, model.intercept_[0]]
