@@ -46,7 +46,12 @@ def fresh_text(folder: Path) -> str:
     """How long it took to measure every row again from nothing, and what moved."""
     file = folder / "fresh.json"
     if not file.exists():
-        return "Not measured from nothing yet.\n"
+        frames = [Rows(rows).frame() for rows in sorted(folder.glob("*.jsonl"))]
+        seconds = sum(frame["seconds_fit"].sum() + frame["seconds_evaluate"].sum() for frame in frames if len(frame))
+        return (
+            "`make book FRESH=1` measures all rows again. It has not been timed as a whole on these rows; when they were stored "
+            f"they took {seconds / 60:.0f} minutes of computing (the sum of their own seconds, which two workers share).\n"
+        )
     took = json.loads(file.read_text())
     return (
         f"`make book FRESH=1` measured {took['rows']} rows from nothing in {took['minutes']} minutes ({took['workers']} workers, "
