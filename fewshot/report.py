@@ -97,7 +97,7 @@ def method_table(rows: pd.DataFrame, shots: int, methods: Iterable[str] | None =
     methods = list(methods) if methods is not None else _in_order(part["method"].unique())
     datasets = list(datasets) if datasets is not None else sorted(part["dataset"].unique())
     if not methods or not datasets:
-        raise FewshotError(f"there is no row with {shots} shots; run the experiment first.")
+        raise FewshotError(f"there is no row with {_shots(shots)}; run the experiment first.")
     part = part[part["method"].isin(methods) & part["dataset"].isin(datasets)]
     cells = {
         (m, d): (mean, std, n) for m, d, mean, std, n in summary(part, ["method", "dataset"]).itertuples(index=False)
@@ -122,7 +122,7 @@ def method_table(rows: pd.DataFrame, shots: int, methods: Iterable[str] | None =
             means[method, "average"] = mean
     columns = [*datasets, "average"]
     table = _ranked(text, means, methods, columns)
-    note = f"Top-1 accuracy in percent, {shots} shots per class: "
+    note = f"Top-1 accuracy in percent, {_shots(shots)} per class: "
     note += f"mean ± population standard deviation (number of seeds). {_origin(part)}"
     for method, covered in partial.items():
         note += f" The average of {_title(method)} covers only {', '.join(covered)}."
@@ -156,7 +156,7 @@ def published_table(
     text = {(v, d): f"{means[v, d]:.1f}" if (v, d) in means else "" for v in order for d in columns}
     table = _ranked(text, means, order, columns, [_published_title(v) for v in order])
     papers = ", ".join(sorted({f"{s} table {t}" for s, t in part[["source", "table"]].itertuples(index=False)}))
-    table.caption = f"Published ({papers}), not measured here: top-1 accuracy in percent, {shots} shots per class, "
+    table.caption = f"Published ({papers}), not measured here: top-1 accuracy in percent, {_shots(shots)} per class, "
     table.caption += "ViT-B/16 on the real data sets."
     return table
 
@@ -177,7 +177,7 @@ def wins(rows: pd.DataFrame, shots: int) -> Table:
     titles = [_title(m) for m in methods]
     table = Table([[cell(a, b) for b in methods] for a in methods], index=titles, columns=titles)
     table.index.name = "method"
-    table.caption = f"Data sets won – lost by the method of the line, {shots} shots per class. {_origin(part)}"
+    table.caption = f"Data sets won – lost by the method of the line, {_shots(shots)} per class. {_origin(part)}"
     return table
 
 
@@ -198,7 +198,7 @@ def gains(rows: pd.DataFrame, low: int, high: int) -> Table:
         lines[method] = {"gain": by_dataset.mean(), "std": by_seed.std(ddof=0), "n": len(by_seed)}
         lines[method] |= {"few": few, "many": many, "by": by_dataset}
     order = sorted(lines, key=lambda m: -lines[m]["gain"] if lines[m]["n"] else float("inf"))
-    columns = [f"{low} shots", f"{high} shots", "gain", "gains most on", "least on", "data sets"]
+    columns = [_shots(low), _shots(high), "gain", "gains most on", "least on", "data sets"]
     cells = []
     for method in order:
         line = lines[method]
@@ -211,7 +211,7 @@ def gains(rows: pd.DataFrame, low: int, high: int) -> Table:
         cells.append([f"{line['few']:.1f}", f"{line['many']:.1f}", gain, *ends, str(len(by))])
     table = Table(cells, index=[_title(m) for m in order], columns=columns)
     table.index.name = "method"
-    table.caption = f"Mean accuracy in percent over the data sets; gain from {low} to {high} shots per class with its "
+    table.caption = f"Mean accuracy in percent over the data sets; gain from {low} to {_shots(high)} per class with its "
     table.caption += f"population standard deviation over the seeds (number of seeds). {_origin(rows)}"
     return table
 
@@ -564,6 +564,10 @@ def _origin(rows: pd.DataFrame, short: bool = False) -> str:
 
 def _cell(mean: float, std: float, n: int) -> str:
     return f"{mean:.1f} ± {std:.1f} ({n})" if n > 1 else f"{mean:.1f} ({n})"
+
+
+def _shots(k: int) -> str:
+    return "1 shot" if k == 1 else f"{k} shots"
 
 
 def _signed(value: float) -> str:
