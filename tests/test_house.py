@@ -225,3 +225,10 @@ def test_every_method_cites_a_paper_of_the_bibliography():
 
     keys = set(re.findall(r"^@\w+\{([^,\s]+),", (ROOT / "book" / "references.bib").read_text(), re.M))
     assert {get_method(name).paper for name in METHODS} <= keys
+
+
+def test_readme_shows_the_numbers_of_the_rows():
+    import readme
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.renewed(text) == text, "run python book/readme.py"

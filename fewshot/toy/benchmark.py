@@ -66,7 +66,7 @@ PHOTO = {"photo": 1.0}
 STAND_INS = {
     "imagenet": StandIn(world.IMAGENET, "a photo of a {}.",
                         "broad: animals, vehicles, buildings, plants; most by names CLIP met", PHOTO),
-    "caltech101": StandIn(world.CALTECH, "a photo of a {}.", "easy: one large object in the middle, plain words",
+    "caltech101": StandIn(world.CALTECH, "a photo of a {}.", "easy: one large object in the middle; two of 24 words are new",
                           {**PHOTO, "size": (0.7, 0.9), "shift": 0.08, "tilt": 0.1, "single": 1.0, "dark": 0.0, "solid": 0.6}),
     "oxford_pets": StandIn(world.PETS, "a photo of a {}, a type of pet.", "easy: breeds by coat, most names known",
                            {**PHOTO, "size": (0.6, 0.9), "single": 1.0, "shift": 0.15},

@@ -175,7 +175,8 @@ BIRDS = (
     named("Arctic tern", "bird", "white", "solid", 3, "white", known=False),
     named("painted bunting", "bird", "purple", "solid", 0, "green", known=False),
 )
-CALTECH = tuple(Kind(name, True, {"shape": i}) for i, name in enumerate(SHAPE_NAMES))
+UNCOMMON = {"ring": "annulus", "diamond": "lozenge"}  # words for two shapes that no caption used
+CALTECH = tuple(Kind(UNCOMMON.get(name, name), name not in UNCOMMON, {"shape": i}) for i, name in enumerate(SHAPE_NAMES))
 TEXTURE_KINDS = tuple(
     Kind("plain" if name == "solid" else name, name not in ("banded", "speckled", "spiralled"), {"texture": i})
     for i, name in enumerate(TEXTURES)
