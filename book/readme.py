@@ -11,6 +11,10 @@ ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- rows: begin -->", "<!-- rows: end -->"
 
 
+def cell(mean: float, std: float, seeds: int) -> str:
+    return f"{mean:.1f} ± {std:.1f}" if seeds > 1 else f"{mean:.1f}"
+
+
 def table(rows, paper) -> str:
     """Markdown: one line per method, the averages here (toy) at every number of shots, then the published ones."""
     paper = paper[(paper["dataset"] == "average") & (paper["classes"] == "all") & (paper["variant"] != "coop_ctx4")]
@@ -24,7 +28,7 @@ def table(rows, paper) -> str:
         cells = [title]
         for k in shots:
             key = (method, 0 if method == "zero_shot" else k)
-            cells.append(f"{here['mean'][key]:.1f} ± {here.iloc[:, 1][key]:.1f}" if key in here.index else "not run")
+            cells.append(cell(*here.loc[key]) if key in here.index else "not run")
         for k in printed:
             same = paper[(paper["method"] == method) & paper["shots"].isin([0 if method == "zero_shot" else k])]
             cells.append(f"{same['top1'].max():.1f}" if len(same) else "–")
