@@ -211,7 +211,9 @@ def gains(rows: pd.DataFrame, low: int, high: int) -> Table:
         cells.append([f"{line['few']:.1f}", f"{line['many']:.1f}", gain, *ends, str(len(by))])
     table = Table(cells, index=[_title(m) for m in order], columns=columns)
     table.index.name = "method"
-    table.caption = f"Mean accuracy in percent over the data sets; gain from {low} to {_shots(high)} per class with its "
+    table.caption = (
+        f"Mean accuracy in percent over the data sets; gain from {low} to {_shots(high)} per class with its "
+    )
     table.caption += f"population standard deviation over the seeds (number of seeds). {_origin(rows)}"
     return table
 
@@ -341,7 +343,7 @@ def shot_curves(rows: pd.DataFrame, published: pd.DataFrame | None = None, colum
     columns = min(columns, len(datasets))
     lines = -(-len(datasets) // columns)
     figure, axes = plt.subplots(
-        lines, columns, figsize=(3.6 * columns, 2.9 * lines + 0.8), squeeze=False, layout="constrained"
+        lines, columns, figsize=(max(3.6 * columns, 5.4), 2.9 * lines + 0.8), squeeze=False, layout="constrained"
     )
     for place, (axis, dataset) in enumerate(zip(axes.flat, datasets, strict=False)):
         panel = points[points["dataset"] == dataset]
@@ -381,7 +383,13 @@ def shot_curves(rows: pd.DataFrame, published: pd.DataFrame | None = None, colum
         legend.append(
             ("published (hollow)", plt.Line2D([], [], linestyle="", marker="o", mfc="none", mec="#333333", ms=9))
         )
-    figure.legend([h for _, h in legend], [t for t, _ in legend], loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(
+        [h for _, h in legend],
+        [t for t, _ in legend],
+        loc="outside lower center",
+        ncols=min(4, columns + 1),
+        frameon=False,
+    )
     figure.suptitle(_origin(rows, short=True), fontsize="small", color="#444444")
     plt.close(figure)
     return figure

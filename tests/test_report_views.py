@@ -8,6 +8,7 @@ import re
 import pytest
 from test_report import FOOD, PETS, frame
 
+from fewshot.methods import METHODS
 from fewshot.published import published
 from fewshot.report import as_rows, averaged, download, gains, method_table, published_table, shot_curves, wins
 
@@ -79,3 +80,12 @@ def test_a_download_carries_its_table_in_the_link():
 def test_a_table_without_any_row_reads_not_run():
     table = method_table(ROWS.head(0), 4, ["coop"], [PETS])
     assert table.loc["CoOp"].tolist() == ["not run", "not run"]
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_the_legend_of_few_panels_stays_inside_the_figure(columns):
+    every = [(m, f"toy/{d}", 4, 1, 50.0) for m in METHODS if m != "zero_shot" for d in range(columns)]
+    figure = shot_curves(frame(*every, *(("zero_shot", f"toy/{d}", 0, 1, 40.0) for d in range(columns))))
+    figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
