@@ -55,14 +55,15 @@ class Table(pd.DataFrame):
         """A `<table class="sortable">`: best bold, second best underlined, the caption below the head."""
         marks = getattr(self, "marks", None) or {}
         head = "".join(
-            f'<th scope="col">{html.escape(str(name))}</th>' for name in [self.index.name or "", *self.columns]
+            f'<th scope="col">{_breakable(str(name))}</th>' for name in [self.index.name or "", *self.columns]
         )
         body = []
         for row, values in zip(self.index, self.itertuples(index=False), strict=True):
             cells = [f'<th scope="row">{html.escape(str(row))}</th>']
             for name, value in zip(self.columns, values, strict=True):
                 tag = marks.get((row, name))
-                text = html.escape(str(value))
+                text, plus_minus, rest = html.escape(str(value)).partition(" ± ")
+                text += f" <small>± {rest}</small>" if plus_minus else ""
                 muted = ' class="not-run"' if value == NOT_RUN else ""
                 cells.append(f"<td{muted}>{f'<{tag}>{text}</{tag}>' if tag else text}</td>")
             body.append(f"<tr>{''.join(cells)}</tr>")
@@ -73,6 +74,11 @@ class Table(pd.DataFrame):
 
     def _repr_html_(self) -> str:
         return self.html()
+
+
+def _breakable(name: str) -> str:
+    """A column's name that may break behind a slash or an underscore."""
+    return html.escape(name).replace("/", "/<wbr>").replace("_", "_<wbr>")
 
 
 def summary(rows: pd.DataFrame, by: Iterable[str] = ("method", "dataset", "shots")) -> pd.DataFrame:
