@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -276,14 +277,11 @@ def test_page_works_offline_in_a_browser(name, width, tmp_path):
     if not (BOOK / f"{name}.html").exists():
         pytest.skip("the book is not built; run `make book`")
     copy = tmp_path / "html"
-    copy.mkdir()
-    for part in BOOK.iterdir():  # the page gets a probe, everything around it is the book itself
-        (copy / part.name).symlink_to(part)
-    folder = Path(name).parent
-    (copy / folder).unlink()
-    shutil.copytree(BOOK / folder, copy / folder)
+    shutil.copytree(BOOK, copy, copy_function=os.symlink)  # the page gets a probe, around it is the book itself
     path = copy / f"{name}.html"
-    path.write_text(path.read_text(encoding="utf-8").replace("<head>", "<head>" + PROBE, 1), encoding="utf-8")
+    page = path.read_text(encoding="utf-8").replace("<head>", "<head>" + PROBE, 1)
+    path.unlink()
+    path.write_text(page, encoding="utf-8")
 
     probe = re.search(r'data-probe="([^"]*)"', browse(path, tmp_path / "profile", width))
     assert probe, "the page never finished loading"
