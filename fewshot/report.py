@@ -130,6 +130,9 @@ def method_table(rows: pd.DataFrame, shots: int, methods: Iterable[str] | None =
     table = _ranked(text, means, methods, columns)
     note = f"Top-1 accuracy in percent, {_shots(shots)} per class: "
     note += f"mean ± population standard deviation (number of seeds). {_origin(part)}"
+    for selection in sorted(set(part["selection"]) - {"fixed"}):
+        chosen = _in_order(part.loc[part["selection"] == selection, "method"].unique())
+        note += f" Hyper-parameters by {selection}: {', '.join(map(_title, chosen))}; the others fixed."
     for method, covered in partial.items():
         note += f" The average of {_title(method)} covers only {', '.join(covered)}."
     table.caption = note

@@ -247,3 +247,9 @@ def test_the_titles_are_those_of_the_methods():
     from fewshot.methods import METHODS, get_method
 
     assert {name: get_method(name).title for name in METHODS} == TITLES
+
+
+def test_the_caption_says_whose_hyper_parameters_were_chosen_and_on_what():
+    rows = frame(("tip_adapter", PETS, 4, 1, 70.0), ("coop", PETS, 4, 1, 60.0)).assign(selection=["fewval", "fixed"])
+    assert "Hyper-parameters by fewval: Tip-Adapter; the others fixed." in method_table(rows, 4).caption
+    assert "Hyper-parameters" not in method_table(ROWS, 4).caption
