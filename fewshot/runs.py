@@ -155,6 +155,7 @@ def grid(
     Raises FewshotError for an unknown method, data set, profile, or a number of shots that is not a positive integer.
     """
     from fewshot.methods import METHODS
+    from fewshot.toy import ALIASES
 
     profile = profile if isinstance(profile, Profile) else load_profile(profile)
     methods, datasets = ([v] if isinstance(v, str) else list(v) for v in (methods, datasets))
@@ -165,8 +166,11 @@ def grid(
     known = dataset_names()
     datasets = [_full_name(dataset) for dataset in datasets]
     for dataset in datasets:
-        if dataset not in known and not Path(dataset).expanduser().exists():
-            raise unknown("data set", dataset, known)
+        if dataset in known or Path(dataset).expanduser().exists():
+            continue
+        if dataset.startswith((".", "~", "/")):
+            raise FewshotError(f"the folder {dataset} does not exist; check the path.")
+        raise unknown("data set", dataset, [*known, *(f"toy/{name}" for name in ALIASES)])
     for k in shots:
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise FewshotError(f"shots must be positive whole numbers, not {k!r}; zero_shot needs none.")

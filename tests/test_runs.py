@@ -396,3 +396,13 @@ def test_an_option_that_the_method_no_longer_has_stops_the_grid_before_anything_
     Rows(tmp_path / "r.jsonl").append(made(one))
     with pytest.raises(FewshotError, match="'templats'; did you mean 'templates'"):
         run_grid([one], tmp_path / "r.jsonl", progress=False, run_one=None)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [("toy/pest", "unknown data set 'toy/pest'; did you mean 'toy/pets'?"), ("/no/such/place", "folder /no/such/place does not")],
+)
+def test_a_data_set_that_is_not_there_is_named_with_the_remedy(dataset, said):
+    with pytest.raises(FewshotError) as caught:
+        grid("x", ["coop"], [dataset], [1])
+    assert said in str(caught.value)
