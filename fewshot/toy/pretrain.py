@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fewshot.clip import TextTower, VisionTower
+from fewshot.errors import FewshotError
 from fewshot.toy import world
 from fewshot.toy.draw import BACKGROUNDS, COLOURS, SHAPE_NAMES, TEXTURES, Scenes, draw
 
@@ -183,7 +184,9 @@ class Trainer:
         chosen = {id(p) for p in matrices}
         self.model.logit_scale.requires_grad_(False)
         others = [p for p in self.model.parameters() if id(p) not in chosen and p.requires_grad]
-        self.optimizers = (  # Muon finds shapes in half the steps that AdamW needs (torch >= 2.9)
+        if not hasattr(torch.optim, "Muon"):
+            raise FewshotError(f"pre-training needs torch 2.9 or newer for its Muon optimiser, and this is {torch.__version__}.")
+        self.optimizers = (  # Muon for the matrices inside the blocks, AdamW for the rest
             torch.optim.Muon(matrices, lr=2 * lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0),
         )
