@@ -150,7 +150,7 @@ def _print_means(frame) -> None:
 def _status(options) -> None:
     from fewshot.cache import cache_dir
     from fewshot.rows import Rows
-    from fewshot.runs import ROOT, hardware, versions
+    from fewshot.runs import hardware, results_folder, versions
 
     for name, version in versions().items():
         print(f"{name:<10} {version}")
@@ -158,10 +158,10 @@ def _status(options) -> None:
 
     print(f"{'hardware':<10} {hardware(0 if torch.cuda.is_available() else None)}")
     print(f"{'cache':<10} {cache_dir()}")
-    for path in sorted((ROOT / "results").glob("*.jsonl")):
+    for path in sorted(results_folder().glob("*.jsonl")):
         frame = Rows(path).frame()
         seconds = frame["seconds_fit"].sum() + frame["seconds_evaluate"].sum() if len(frame) else 0
-        print(f"{'rows':<10} {path.relative_to(ROOT)}: {len(frame)} rows, {seconds / 60:.1f} minutes of runs")
+        print(f"{'rows':<10} {path.name}: {len(frame)} rows, {seconds / 60:.1f} minutes of runs")
 
 
 def _predict(options) -> None:
@@ -178,10 +178,11 @@ def _predict(options) -> None:
 
 
 def _notebook(options) -> None:
+    import nbformat
     import papermill
     import yaml
 
-    from fewshot.parameters import coerce
+    from fewshot.parameters import KINDS, coerce
     from fewshot.runs import ROOT
 
     path = Path(options.name)
@@ -189,7 +190,11 @@ def _notebook(options) -> None:
         path = ROOT / "notebooks" / f"{options.name}.ipynb"
     if not path.is_file():
         raise unknown("notebook", options.name, [p.stem for p in (ROOT / "notebooks").glob("*.ipynb")])
-    known = papermill.inspect_notebook(str(path))
+    try:
+        known = papermill.inspect_notebook(str(path))
+    except (ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+        reason = (str(error).strip().splitlines() or ["it is no notebook"])[0][:120].rstrip(".")
+        raise FewshotError(f"{path} cannot be read as a notebook ({reason}); save it again from Jupyter.") from error
     if not known:
         raise FewshotError(f"{path} has no cell with the tag 'parameters'; give it one.")
     values = {}
@@ -201,7 +206,9 @@ def _notebook(options) -> None:
             raise unknown("parameter", name, known)
         kind = known[name]["inferred_type_name"]
         if kind and kind != "None":
-            values[name] = coerce(name, text, eval(kind, {}))  # the notebook's own annotation, e.g. list[int]
+            if kind not in KINDS:
+                raise FewshotError(f"{path.name} annotates {name} with {kind}, and only {', '.join(KINDS)} are understood.")
+            values[name] = coerce(name, text, KINDS[kind])
         else:
             values[name] = yaml.safe_load(text)
     output = Path(options.output) if options.output else ROOT / "_build" / "runs" / path.name

@@ -14,6 +14,7 @@ from fewshot.errors import FewshotError, unknown
 
 PLAIN = (bool, int, float, str, list, tuple, dict, set, type(None))
 SCALARS = (bool, int, float, str)
+KINDS = {kind.__name__: kind for kind in SCALARS} | {f"list[{kind.__name__}]": list[kind] for kind in SCALARS}
 IPYTHON = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 
 

@@ -122,3 +122,19 @@ def test_a_notebook_without_parameters_or_without_file_is_refused(book, tmp_path
     nbformat.write(notebook, tmp_path / "plain.ipynb")
     assert "has no cell with the tag 'parameters'" in refused(capsys, "notebook", str(tmp_path / "plain.ipynb"))
     assert "unknown notebook 'no_such_notebook'" in refused(capsys, "notebook", "no_such_notebook")
+
+
+def test_an_annotation_that_is_no_plain_type_is_refused_and_never_evaluated(book, tmp_path, capsys):
+    notebook = nbformat.read(book, 4)
+    notebook.cells[0].source = "x: dict = {}"
+    nbformat.write(notebook, tmp_path / "odd.ipynb")
+    assert "annotates x with dict" in refused(capsys, "notebook", str(tmp_path / "odd.ipynb"), "-p", "x=2")
+
+
+def test_a_file_that_is_no_notebook_or_names_no_kernel_is_refused(book, tmp_path, capsys):
+    notebook = nbformat.read(book, 4)
+    notebook.metadata = {}
+    nbformat.write(notebook, tmp_path / "bare.ipynb")
+    (tmp_path / "torn.ipynb").write_text('{"cells": [')
+    for name in ("bare", "torn"):
+        assert f"{name}.ipynb cannot be read as a notebook" in refused(capsys, "notebook", str(tmp_path / f"{name}.ipynb"))

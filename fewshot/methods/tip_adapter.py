@@ -67,8 +67,8 @@ class TipAdapter(Method):
     def __init__(self, clip, task, config=None, *, seed=None) -> None:
         super().__init__(clip, task, config, seed=seed)
         c = self.config
-        self.search_scale, (beta, alpha) = paper_setting(task.dataset)
-        self.search_scale = c.search_scale or self.search_scale
+        scale, (beta, alpha) = paper_setting(task.dataset)
+        self.search_scale = c.search_scale or scale
         self.alpha = alpha if c.alpha is None else c.alpha
         self.beta = beta if c.beta is None else c.beta
         if len(self.search_scale) != 2 or len(c.search_step) != 2 or min(c.search_step) < 1 or c.augment_epoch < 1:

@@ -33,7 +33,6 @@ TEXTURES = (
 )
 BACKGROUNDS = ("plain", "grass", "sand", "sea", "sky", "night", "snow", "brick", "forest", "city", "mountain", "room")
 STYLES = ("photo", "sketch", "painting")
-COUNTS = (1, 2, 4)
 FAR = 9.0  # the distance of a part that a shape does not have
 
 
@@ -48,7 +47,7 @@ class Scenes:
     accent: Tensor
     texture: Tensor
     background: Tensor
-    count: Tensor
+    count: Tensor  # 0: one, 1: two, 2: four copies
     style: Tensor
     size: Tensor  # half the object's extent, in picture half-widths
     x: Tensor

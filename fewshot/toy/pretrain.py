@@ -32,6 +32,7 @@ CONFIG = {
     "vision_cfg": {"image_size": 64, "layers": 4, "width": 128, "patch_size": 8, "head_width": 64},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 4},
 }
+STEPS, PLAIN_STEPS, BATCH = 6000, 800, 128  # of the shipped weights
 UNSEEN_SEED = 49408  # rows of the token embedding that no caption touches are drawn from this seed, not stored
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
@@ -285,9 +286,9 @@ def train(out: Path, steps: int, batch: int, plain_steps: int, lr: float, seed: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("_build/toy-clip"))
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--plain-steps", type=int, default=800, help="steps on plain scenes before the full ones")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--plain-steps", type=int, default=PLAIN_STEPS, help="steps on plain scenes before the full ones")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=1)
     train(**vars(parser.parse_args()))
