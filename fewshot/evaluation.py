@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -28,23 +28,33 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: Method, images, batch_size: int = 256) -> Evaluation:
+def evaluate(model: Method, images, classes: Sequence[str] | None = None, *, batch_size: int = 256) -> Evaluation:
     """Accuracy on an Images. Image features are cached when the model takes features.
 
+    `classes` are some of the model's classes: only these are scored, and the labels count among them (ImageNet-A and -R
+    have 200 of ImageNet's classes). A name that occurs twice means its first class.
     Raises FewshotError when there are no pictures or their labels are not classes of the model.
     """
     labels = np.asarray(images.labels)
+    columns = None
+    if classes is not None:
+        absent = [name for name in classes if name not in model.classnames]
+        if absent:
+            raise FewshotError(f"{absent[0]!r} is no class of this {model.title}; retarget it instead.")
+        columns = [model.classnames.index(name) for name in classes]
     if len(labels) == 0:
         raise FewshotError("there are no pictures to evaluate on.")
-    if labels.min() < 0 or labels.max() >= len(model.classnames):
+    known = len(model.classnames if columns is None else columns)
+    if labels.min() < 0 or labels.max() >= known:
         raise FewshotError(
-            f"the labels go up to {labels.max()} and the model knows {len(model.classnames)} classes; evaluate it on its "
+            f"the labels go up to {labels.max()} and the model knows {known} classes; evaluate it on its "
             "own task, or retarget it first."
         )
     was_training = model.training
     model.eval()
     try:
-        guesses = [model.logits(x).argmax(dim=-1) for x in _inputs(model, images, batch_size)]
+        scores = (model.logits(x) for x in _inputs(model, images, batch_size))
+        guesses = [(s if columns is None else s[:, columns]).argmax(dim=-1) for s in scores]
     finally:
         model.train(was_training)
     predictions = torch.cat(guesses).cpu().numpy()

@@ -13,11 +13,11 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, as_completed
 from concurrent.futures import wait as wait_for
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import Timeout
+from filelock import FileLock, Timeout
 
 from fewshot.errors import FewshotError, unknown
 from fewshot.rows import FIRST, Rows
@@ -25,6 +25,7 @@ from fewshot.rows import FIRST, Rows
 ROOT = Path(__file__).resolve().parents[1]  # profiles/, published/, results/ and notebooks/ live beside the package
 ALL = -1  # shots: the whole training set, as CoOp's code writes it
 SELECTIONS = ("fixed", "fewval", "oracle")
+HALVES = ("base", "new")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Run:
     """One training and one test, completely described.
 
     `shots` 0 means that no training image is seen (zero_shot only), -1 that all are; `config` holds what differs from
-    the method's defaults; `selection` None is the method's headline selection.
+    the method's defaults; `selection` None is the method's headline selection. `target` says what is tested when that is
+    not the data set's own test: "base" and "new" learn on the base half of the classes and test on that half or on the
+    other; the name of a data set tests there, with its class names, what was learned here.
     """
 
     experiment: str
@@ -45,6 +48,7 @@ class Run:
     pretrained: str | None = None
     selection: str | None = None
     profile: str = "toy"
+    target: str | None = None
 
     def __post_init__(self):
         if isinstance(self.shots, bool) or not isinstance(self.shots, int) or self.shots < ALL:
@@ -55,13 +59,15 @@ class Run:
             raise FewshotError(
                 f"{self.method} with {self.shots} shots: zero_shot takes 0 shots, every other method at least 1."
             )
+        if self.target and self.selection == "oracle":
+            raise FewshotError(f"oracle chooses on the test of {self.dataset}; it has no meaning with target=.")
 
     @property
     def key(self) -> str:
         """16 hex digits over everything in this description that decides the result.
 
         In: method, data set, shots, seed (not for 0 shots: nothing is drawn), configuration, backbone, pretrained tag,
-        selection. Out: the experiment and the profile, which are only names (a profile acts through `config`, `backbone` and
+        selection, target. Out: the experiment and the profile, which are only names (a profile acts through `config`, `backbone` and
         `pretrained`), so two experiments share a run. A field that is None is left out as well, so that a new optional
         field leaves the keys of older rows as they are.
 
@@ -83,10 +89,17 @@ class Run:
         values = {name: None if _missing(row[name]) else row[name] for name in names}
         values |= {"shots": int(values["shots"]), "seed": int(values["seed"])}
         asked = row["selection_asked"]
-        return cls(**values, config=row["overrides"], selection=None if _missing(asked) else asked)
+        target = row.get("target")
+        return cls(
+            **values,
+            config=row["overrides"],
+            selection=None if _missing(asked) else asked,
+            target=None if _missing(target) else target,
+        )
 
     def __str__(self) -> str:
-        return f"{self.method} on {self.dataset}, {'all' if self.shots == ALL else self.shots} shots, seed {self.seed}"
+        where = self.dataset + (f" to {self.target}" if self.target else "")
+        return f"{self.method} on {where}, {'all' if self.shots == ALL else self.shots} shots, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -149,8 +162,11 @@ def grid(
     seeds: Iterable[int] = (1, 2, 3),
     profile: str | Profile = "toy",
     selection: str | None = None,
+    targets: Iterable[str | None] = (None,),
 ) -> list[Run]:
-    """Every combination, data set by data set; zero_shot appears once per data set, with 0 shots.
+    """Every combination, data set by data set; zero_shot appears once per data set and target, with 0 shots.
+
+    Runs that differ in `targets` alone follow each other: they share one training (see `run`).
 
     Raises FewshotError for an unknown method, data set, profile, or a number of shots that is not a positive integer.
     """
@@ -179,19 +195,24 @@ def grid(
             raise FewshotError(f"seeds must be whole numbers, not {seed!r}.")
     if selection is not None and selection not in SELECTIONS:
         raise unknown("selection", selection, SELECTIONS)
+    targets = [t if t is None or t in HALVES else _full_name(t) for t in targets]
+    for target in targets:
+        if target is not None and target not in HALVES and target not in known:
+            raise unknown("target", target, [*HALVES, *known])
 
-    def one(method: str, dataset: str, k: int, seed: int) -> Run:
+    def one(method: str, dataset: str, k: int, seed: int) -> list[Run]:
         overrides = profile.methods.get(method, {})
         asked = None if method == "zero_shot" else selection
-        return Run(
-            experiment, method, dataset, k, seed, overrides, profile.backbone, profile.pretrained, asked, profile.name
-        )
+        where = (profile.backbone, profile.pretrained, asked, profile.name)
+        return [Run(experiment, method, dataset, k, seed, overrides, *where, target) for target in targets]
 
     runs = []
     for dataset in datasets:
         if "zero_shot" in methods:
-            runs.append(one("zero_shot", dataset, 0, 1))
-        runs += [one(m, dataset, k, s) for s in seeds for k in shots for m in methods if m != "zero_shot"]
+            runs += one("zero_shot", dataset, 0, 1)
+        for s in seeds:
+            for k in shots:
+                runs += [run for m in methods if m != "zero_shot" for run in one(m, dataset, k, s)]
     return runs
 
 
@@ -220,26 +241,21 @@ def run(one: Run) -> dict:
 
     from fewshot.evaluation import evaluate
     from fewshot.select import oracle
-    from fewshot.training import fit
 
     clip = _clip(one.backbone, one.pretrained)
-    dataset = _dataset(one.dataset)
-    if one.shots == 0:
-        task = dataset.without_support()
-    else:
-        task = dataset.task(None if one.shots == ALL else one.shots, one.seed)
     gpu = clip.device.type == "cuda"
     if gpu:
         torch.cuda.reset_peak_memory_stats(clip.device)
     clock = functools.partial(_clock, clip.device if gpu else None)
-    start = clock()
-    selection = "fixed" if one.selection == "oracle" else one.selection
-    model = fit(one.method, clip, task, selection=selection, seed=one.seed, **one.config)
+    task = _task(one)
+    model, seconds_fit = _fit(one, task, clock)
     if one.selection == "oracle":
+        start = clock()
         oracle(model, task.test)
-    fitted = clock()
-    result = evaluate(model, task.test)
-    tested = clock()
+        seconds_fit += clock() - start
+    start = clock()
+    result = evaluate(model, *_test(one, model))
+    seconds_evaluate = clock() - start
     peak, peak_of = _peak_memory(clip.device if gpu else None)
     config = _jsonable(asdict(model.config))
     return {
@@ -255,15 +271,79 @@ def run(one: Run) -> dict:
         "chosen": model.chosen,
         "accuracy": float(result.accuracy),
         "n_test": int(result.n),
-        "seconds_fit": round(fitted - start, 3),
-        "seconds_evaluate": round(tested - fitted, 3),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds_fit": round(seconds_fit, 3),
+        "seconds_evaluate": round(seconds_evaluate, 3),
+        "parameters": model.learned(),
         "peak_memory_mb": peak,
         "peak_memory_of": peak_of,
         "versions": versions(),
         "hardware": hardware(clip.device if gpu else None),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _task(one: Run):
+    """What is learned from: the whole task, or its base half; the validation pictures are those of the same classes."""
+    dataset = _dataset(one.dataset)
+    if one.shots == 0:
+        task = dataset.without_support()
+    else:
+        task = dataset.task(None if one.shots == ALL else one.shots, one.seed)
+    return task.half("base") if one.target in HALVES else task
+
+
+def _fit(one: Run, task, clock: Callable[[], float]):
+    """(the fitted model, its seconds). Runs that differ in the target alone share one training, kept as a file."""
+    from fewshot.cache import cache_dir
+    from fewshot.methods.method import load_method
+    from fewshot.training import fit
+
+    clip = _clip(one.backbone, one.pretrained)
+    selection = "fixed" if one.selection == "oracle" else one.selection
+
+    def train():
+        start = clock()
+        model = fit(one.method, clip, task, selection=selection, seed=one.seed, **one.config)
+        return model, clock() - start
+
+    if one.target is None:
+        return train()
+    shared = replace(one, target="base" if one.target in HALVES else None)
+    name = _digest([shared.key, stamp(one), task.split_hash, _code()])
+    path = cache_dir() / "models" / f"{name}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        took = path.with_suffix(".seconds")
+        if path.is_file() and took.is_file():
+            return load_method(path, clip), float(took.read_text())
+        model, seconds = train()
+        model.save(path)
+        took.write_text(repr(seconds))
+    return model, seconds
+
+
+@functools.cache
+def _code() -> str:
+    """A digest of this package's source: what older code has trained is not taken for what this code would train."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _test(one: Run, model):
+    """(pictures, names of the classes to score or None) of a run; the model is retargeted where the names are new."""
+    if one.target is None or one.target == "base":
+        return _task(one).test, None
+    if one.target == "new":
+        dataset = _dataset(one.dataset)
+        task = dataset.without_support().half("new")
+    else:
+        task = _dataset(one.target).without_support()
+    if task.classnames == model.classnames:
+        return task.test, None
+    if set(task.classnames) <= set(model.classnames):  # a shift: some of the learned classes, scored alone
+        return task.test, task.classnames
+    model.retarget(task.classnames)
+    return task.test, None
 
 
 def stamp(one: Run) -> str | None:

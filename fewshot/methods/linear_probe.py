@@ -61,6 +61,9 @@ class LinearProbe(Method):
         self.support: tuple[np.ndarray, np.ndarray] | None = None
         self.set_classes(task.classnames)
 
+    def learned(self) -> int:
+        return self.coef.numel() + self.intercept.numel()
+
     def retarget(self, classnames: Sequence[str]) -> Method:
         return self.refuse_retarget(classnames, "it learns one weight vector per class")
 
