@@ -52,7 +52,14 @@ def test_palette_pictures_are_converted_before_they_are_resized(tmp_path):
     assert (seen - transform(noise)).abs().max() > 0.5  # without the conversion PIL takes the nearest pixel
 
 
-@pytest.mark.parametrize("view", [View(), View("train", epoch=3, seed=7)], ids=lambda v: v.kind)
+def test_the_mirror_view_is_the_eval_view_turned_round_and_has_a_key_of_its_own():
+    images = arrays()
+    mirrored, seen = load_batch(images, range(6), View("mirror"), clip()), load_batch(images, range(6), View(), clip())
+    assert torch.equal(mirrored, seen.flip(-1)) and not torch.equal(mirrored, seen)
+    assert View("mirror", epoch=3, seed=2).key == View("mirror").key not in (View().key, View("train").key)
+
+
+@pytest.mark.parametrize("view", [View(), View("mirror"), View("train", epoch=3, seed=7)], ids=lambda v: v.kind)
 def test_a_view_does_not_depend_on_batch_order_or_the_global_generators(view):
     images = arrays()
     whole = load_batch(images, range(6), view, clip())

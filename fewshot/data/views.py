@@ -1,8 +1,9 @@
 """A view of a picture: what an image encoder gets to see of it.
 
-The eval view is open_clip's preprocessing (shorter side to S, bicubic, centre crop, normalise), on RGB first. A train
-view is the crop-and-flip that CoOp, Tip-Adapter and CLIP-LoRA train with. Its random numbers are a function of (seed,
-epoch, id of the picture), so a view does not depend on the batch it is in, and can be computed once and kept.
+The eval view is open_clip's preprocessing (shorter side to S, bicubic, centre crop, normalise), on RGB first; the
+mirror view is its mirror image. A train view is the crop-and-flip that CoOp, Tip-Adapter and CLIP-LoRA train with. Its
+random numbers are a function of (seed, epoch, id of the picture), so a view does not depend on the batch it is in, and
+can be computed once and kept.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from torchvision.transforms import functional as TF
 from fewshot.data.images import Images
 from fewshot.errors import FewshotError, unknown
 
-KINDS = ("eval", "train")
+KINDS = ("eval", "mirror", "train")
 RATIO = (3 / 4, 4 / 3)  # width over height of a random crop, in all the papers
 THREADS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
 class View:
-    """Which view: "eval", or the augmented "train" view number `epoch` of the stream `seed`.
+    """Which view: "eval", its "mirror" image, or the augmented "train" view number `epoch` of the stream `seed`.
 
     scale: smallest and largest share of the picture's area that a random crop takes ((0.5, 1) in Tip-Adapter).
     """
@@ -49,8 +50,8 @@ class View:
 
     @property
     def key(self) -> list:
-        """What tells this view from others; the eval view is one, whatever its other fields say."""
-        return ["eval"] if self.kind == "eval" else ["train", int(self.epoch), int(self.seed), *self.scale]
+        """What tells this view from others; an eval or mirror view is one, whatever its other fields say."""
+        return [self.kind] if self.kind != "train" else ["train", int(self.epoch), int(self.seed), *self.scale]
 
 
 def load_batch(images: Images, indices: Sequence[int] | np.ndarray, view: View, clip) -> torch.Tensor:
@@ -59,8 +60,8 @@ def load_batch(images: Images, indices: Sequence[int] | np.ndarray, view: View, 
 
     def pixels(i: int) -> np.ndarray:  # uint8 [S,S,3]
         picture = images.pil(i)
-        seen = _eval(picture, size) if view.kind == "eval" else _train(picture, size, view, images.ids[i])
-        return np.asarray(seen)
+        seen = _train(picture, size, view, images.ids[i]) if view.kind == "train" else _eval(picture, size)
+        return np.asarray(TF.hflip(seen) if view.kind == "mirror" else seen)
 
     if images.threads and len(indices) > 1 and THREADS > 1:
         with ThreadPoolExecutor(THREADS) as pool:
