@@ -14,6 +14,7 @@ blocks; any other tower (SigLIP, CoCa, Hugging Face text, timm vision) is run by
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -478,12 +479,21 @@ class TextTower:
                 self.masks[key] = mask.triu_(p + 1)
         return self.masks[key]
 
-    def _head(self, x: Tensor) -> Tensor:
-        x = Block.norm(x, self.module.ln_final)
+    def states(self, tokens: Tensor) -> Tensor:
+        """What the text projection is applied to: the normalised EOT rows [K, w] of tokens [K, L]."""
+        tower = copy.copy(self)
+        tower.project = lambda x: x
+        return tower.encode_tokens(tokens)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Features [K, D] of states [K, w]."""
         projection = self.module.text_projection
         if projection is None:
             return x
         return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection
+
+    def _head(self, x: Tensor) -> Tensor:
+        return self.project(Block.norm(x, self.module.ln_final))
 
     def _plain(self, x: Tensor, eot: Tensor, deep, adapters) -> Tensor:
         length = x.shape[1]

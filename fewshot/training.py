@@ -79,7 +79,7 @@ def _train(model: Method, support, progress: bool | None) -> None:
                 if mean != mean or abs(mean) == float("inf"):
                     raise FewshotError(
                         f"the loss of {model.title} is not finite by step {step + 1} of {steps}; lower lr "
-                        f"(now {model.config.lr:g})."
+                        f"(now {optimizer.defaults['lr']:g})."
                     )
                 model.history.append(mean)
                 total.zero_()

@@ -290,6 +290,8 @@ def make_config(cls: type[Method], given: dict[str, Any]):
             raise FewshotError(f"{key} of {cls.name} must be a whole number from 1 on, not {value!r}.")
     for key in ("lr", "weight_decay"):
         value = getattr(config, key, 0.0)
+        if value is None and getattr(cls.Config(), key) is None:  # the method's own rule
+            continue
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
             raise FewshotError(f"{key} of {cls.name} must be a number from 0 on, not {value!r}.")
     return config
