@@ -566,12 +566,14 @@ class VisionTower:
         """Features [B, D] of pixels [B, 3, S, S].
 
         `prompts` [n, w] are appended after the patches, before `ln_pre` and without a position; `deep` maps a block
-        index to vectors [n, w] that replace the last n tokens before that block.
+        index to vectors [n, w] that replace the last n tokens before that block. With M sets of prompts, [M, n, w], the
+        features are [M, B, D] and the patches are embedded once.
         """
-        x = self.embed(pixels)
+        x = self.module.ln_pre(self.embed(pixels))
+        sets, count = () if prompts is None else prompts.shape[:-2], x.shape[0]
         if prompts is not None:
-            x = torch.cat((x, prompts.expand(x.shape[0], *prompts.shape[-2:])), dim=1)
-        x = self.module.ln_pre(x)
+            new = self.module.ln_pre(prompts).unsqueeze(-3).expand(*sets, count, -1, -1)
+            x = torch.cat((x.expand(*sets, -1, -1, -1), new), dim=-2).flatten(0, -3)
         row = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
         for i, block in enumerate(self.blocks):
             if deep and i in deep:
@@ -579,5 +581,5 @@ class VisionTower:
                 x = torch.cat((x[:, : -new.shape[1]], new), dim=1)
             last = i == len(self.blocks) - 1
             x = block(x, adapter=adapters[i] if adapters is not None else None, row=row if last else None)
-        x = Block.norm(x, self.module.ln_post)
+        x = Block.norm(x, self.module.ln_post).view(*sets, count, x.shape[-1])
         return x if self.module.proj is None else x @ self.module.proj

@@ -49,23 +49,24 @@ def fit(
         model = cls(clip, task, settings, seed=seed)
         torch.manual_seed(int(torch.randint(2**62, (), generator=model.rng("dropout"))))
         model.prepare(task.train)
-        if model.trained:
-            _train(model, task.train, progress)
+        for stage in model.stages() if model.trained else ():
+            model.begin(stage)
+            _train(model, task.train, progress, stage)
         model.eval()
         select(model, task.val, selection)
     return model
 
 
-def _train(model: Method, support, progress: bool | None) -> None:
+def _train(model: Method, support, progress: bool | None, stage: str = "") -> None:
+    """One stage, with an optimiser, a schedule and an order of batches that start afresh."""
     size = min(model.config.batch_size, len(support))
     per_epoch = len(support) // size if model.drop_last else -(-len(support) // size)
     steps = model.iterations(per_epoch)
     optimizer = model.optimizer()
     model.train()
     total = torch.zeros((), device=model.clip.device)
-    bar = tqdm(
-        total=steps, desc=model.title, unit="step", leave=False, disable=None if progress is None else not progress
-    )
+    what = f"{model.title} {stage}".strip()
+    bar = tqdm(total=steps, desc=what, unit="step", leave=False, disable=None if progress is None else not progress)
     with bar:
         for step, (x, labels) in enumerate(_batches(model, support, size, per_epoch, steps)):
             for group in optimizer.param_groups:

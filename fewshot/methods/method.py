@@ -110,7 +110,18 @@ class Method(nn.Module):
         self.chosen = chosen
         return chosen
 
+    def learned(self) -> int:
+        """How many numbers are learned: those of the parameters, unless a method learns its buffers."""
+        return sum(p.numel() for p in self.parameters())
+
     # training settings
+
+    def stages(self) -> tuple[str, ...]:
+        """The parts of the training in order; each runs the whole loop, with an optimiser and a schedule of its own."""
+        return ("",)
+
+    def begin(self, stage: str) -> None:
+        """Called before each stage: set which parameters train and what the logits are; nothing by default."""
 
     def epochs(self) -> int:
         """The paper's number of passes over the support set."""
