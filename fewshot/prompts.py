@@ -24,8 +24,9 @@ from fewshot.clip import Clip
 from fewshot.errors import FewshotError, unknown
 
 POSITIONS = ("end", "middle", "front")
-CALL = {"cpu": 64}  # what one more pass through the tower costs, in token positions; measured with the toy CLIP
-CALL_ELSEWHERE = 1024  # an accelerator waits for its kernels to be launched
+# what one more pass through the tower costs, in token positions: measured on a CPU with the toy CLIP, and guessed for
+# accelerators, which wait for their kernels to be launched
+CALL, CALL_ELSEWHERE = {"cpu": 64}, 1024
 
 
 class Prompts:
@@ -150,7 +151,7 @@ class Prompts:
                 )
             self._cuts[copies, shared] = best[len(self._ends)][1]
         cuts = self._cuts[copies, shared]
-        if chunk:
+        if chunk > 0:
             cuts = [*(i for a, b in pairwise(cuts) for i in range(a, b, chunk)), cuts[-1]]
         return [(self._by_end[a:b], self._ends[b - 1] + 1) for a, b in pairwise(cuts)]
 
