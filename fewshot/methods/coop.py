@@ -37,20 +37,26 @@ class CoOp(Method):
         c = self.config
         if c.n_ctx < 1:
             raise FewshotError(f"n_ctx of {self.name} must be 1 or more, not {c.n_ctx}.")
-        width = clip.require_text(self.title).width
-        self.own = c.csc and not c.ctx_init
-        if c.ctx_init:
-            ctx = word_context(clip, c.ctx_init, self.title)
-        else:
-            shape = (len(task.classnames), c.n_ctx, width) if self.own else (c.n_ctx, width)
-            ctx = 0.02 * torch.randn(shape, generator=self.rng("ctx"))
-        self.ctx = nn.Parameter(ctx.to(clip.device))  # [n, w], or [C, n, w] with csc
+        clip.require_text(self.title)
+        self.own = c.csc and c.ctx_init == ""
+        self.ctx = nn.Parameter(self.start(len(task.classnames)).to(clip.device))  # [n, w], or [C, n, w] with csc
         self.set_classes(task.classnames)
+
+    def start(self, classes: int) -> Tensor:
+        """The context before training: the embeddings of `ctx_init`, or small noise."""
+        c = self.config
+        if c.ctx_init:
+            return word_context(self.clip, c.ctx_init, self.title)
+        shape = (c.n_ctx, self.clip.text_width)
+        return 0.02 * torch.randn((classes, *shape) if self.own else shape, generator=self.rng("ctx"))
+
+    def words(self) -> str | int:
+        """The text that the context takes the place of, or its number of placeholders."""
+        return self.config.ctx_init or self.config.n_ctx
 
     def set_classes(self, classnames: Sequence[str]) -> None:
         super().set_classes(classnames)
-        c = self.config
-        self.prompts = Prompts(self.clip, classnames, c.ctx_init or c.n_ctx, c.class_token_position, self.title)
+        self.prompts = Prompts(self.clip, classnames, self.words(), self.config.class_token_position, self.title)
 
     def retarget(self, classnames: Sequence[str]) -> Method:
         if self.own:
@@ -63,7 +69,10 @@ class CoOp(Method):
         return self.prompts.features(self.ctx, own=self.own, chunk=chunk)
 
     def logits(self, x: Tensor) -> Tensor:
-        t = self.kept("text", lambda: unit(self.text_features()))
+        return self.score(x, self.kept("text", lambda: unit(self.text_features())))
+
+    def score(self, x: Tensor, t: Tensor) -> Tensor:
+        """Logits [B, C] of image features x [B, D] for unit text features t [C, D]."""
         return self.clip.logit_scale * unit(x) @ t.t()
 
     def epochs(self) -> int:

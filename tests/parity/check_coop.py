@@ -9,23 +9,21 @@ from fewshot.methods.coop import CoOp
 FOLDERS = ("coop_*",)
 
 
-def check(golden):
-    clip, given = golden.clip, golden.meta["hyperparameters"]
-    optimizer = given["optimizer"]
-    config = CoOp.Config(
-        n_ctx=given["n_ctx"], ctx_init=given["ctx_init"] or "", csc=given["class_specific_context"],
-        class_token_position=given["class_token_position"], lr=optimizer["lr"], weight_decay=optimizer["weight_decay"],
-    )  # fmt: skip
-    model = CoOp(clip, golden.task(), config)
-    if config.ctx_init:
-        golden.close("init.ctx", model.ctx)
+def settings(golden) -> dict:
+    """The optimiser's settings of a prompt method, which its Config takes; the rest is the same for all of them."""
+    given = golden.meta["hyperparameters"]["optimizer"]
+    assert CoOp.Config().weight_decay == given["weight_decay"]
+    return {"lr": given["lr"], "weight_decay": given["weight_decay"]}
+
+
+def check_forward(golden, model, words: str):
+    """Prompts, features and logits of a model whose context stands in the place of `words`; the image features."""
+    clip, prompts = golden.clip, model.prompts
     model.ctx.data.copy_(golden.given("init.ctx"))
     model.eval()
 
-    features = clip.encode_image(golden.images)
+    features, length = clip.encode_image(golden.images), prompts.tokens.shape[1]
     golden.close("image_features.eval", unit(features))
-    prompts, length = model.prompts, model.prompts.tokens.shape[1]
-    words = config.ctx_init or " ".join(["X"] * config.n_ctx)
     tokens = clip.tokenize([f"{words} {n.replace('_', ' ')}." for n in golden.classnames])
     golden.equal("tokenized_prompts", tokens)
     assert torch.equal(prompts.tokens, tokens[:, :length])
@@ -34,11 +32,27 @@ def check(golden):
     golden.close("prompts.eval", torch.cat((prompts.splice(context), tail), dim=1))
     golden.close("text_features.eval", unit(model.text_features()))
     golden.close("logits.eval", model.logits(features))
+    return features
 
-    sgd = model.optimizer()
-    settings = sgd.param_groups[0]
+
+def optimizer(golden, model) -> torch.optim.Optimizer:
+    """The model's own, after a look at its settings."""
+    sgd, given = model.optimizer(), golden.meta["hyperparameters"]["optimizer"]
     for name in ("momentum", "weight_decay", "dampening", "nesterov"):
-        assert settings[name] == optimizer[name], name
-    assert CoOp.Config().weight_decay == optimizer["weight_decay"]
-    train(golden, model, clip.encode_image, {"ctx": lambda read: read(model.ctx)}, optimizer=sgd)
+        assert sgd.param_groups[0][name] == given[name], name
+    return sgd
+
+
+def check(golden):
+    given = golden.meta["hyperparameters"]
+    config = CoOp.Config(
+        n_ctx=given["n_ctx"], ctx_init=given["ctx_init"] or "", csc=given["class_specific_context"],
+        class_token_position=given["class_token_position"], **settings(golden),
+    )  # fmt: skip
+    model = CoOp(golden.clip, golden.task(), config)
+    if config.ctx_init:
+        golden.close("init.ctx", model.ctx)
+    features = check_forward(golden, model, config.ctx_init or " ".join(["X"] * config.n_ctx))
+    ctx = {"ctx": lambda read: read(model.ctx)}
+    train(golden, model, golden.clip.encode_image, ctx, optimizer=optimizer(golden, model))
     golden.close("logits.final", model.logits(features))

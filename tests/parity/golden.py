@@ -22,7 +22,7 @@ from fewshot.methods.method import Names
 
 ROOT = Path(os.environ.get("FEWSHOT_FIXTURES") or Path(__file__).parents[1] / "fixtures")
 # after the first optimizer step
-LATER = re.compile(r"(^|\.)(param|adam\.param)\.|\.final|loss.*\.step[1-9]|logits\.step[1-9]")
+LATER = re.compile(r"(^|\.)(param|adam\.param)\.|\.final|loss.*\.step[1-9]|(logits|cos_ce_kl)\.step[1-9]")
 
 
 @cache
