@@ -9,10 +9,11 @@ from pathlib import Path
 
 from execute import results_folder
 
-from fewshot.report import status_table
+from fewshot.report import computing_seconds, status_table
 from fewshot.rows import Rows
 
 PACKAGES = ("fewshot-clip-book", "torch", "torchvision", "open_clip_torch", "numpy", "scikit-learn", "pandas", "jupyter-book")
+TOY_MINUTES = 120  # on two cores
 
 
 def table(heading: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -38,8 +39,21 @@ def rows_tables(folder: Path) -> str:
         frame = Rows(file).frame()
         if not frame.empty:
             inside = f'<div class="pst-scrollable-table-container">\n{status_table(frame).html()}\n</div>'
-            parts.append(f"### `{file.name}`\n\n{inside}\n")
+            parts.append(f"### `{file.name}`\n\n{toy_time(frame)}{inside}\n")
     return "\n".join(parts) or "None yet.\n"
+
+
+def toy_time(frame) -> str:
+    """The time of the toy rows, shared by two cores, against the time they are meant to take."""
+    toy = frame[frame["profile"] == "toy"]
+    if toy.empty:
+        return ""
+    minutes = computing_seconds(toy) / 60
+    verdict = "within" if minutes / 2 <= TOY_MINUTES else "**more than**"
+    return (
+        f"The toy rows took {minutes:.0f} minutes of computing, {minutes / 2:.0f} when two cores share them: {verdict} the "
+        f"{TOY_MINUTES} minutes on two cores that a toy table may take. The column *minutes in all* says where they went.\n\n"
+    )
 
 
 def fresh_text(folder: Path) -> str:
@@ -47,7 +61,7 @@ def fresh_text(folder: Path) -> str:
     file = folder / "fresh.json"
     if not file.exists():
         frames = [Rows(rows).frame() for rows in sorted(folder.glob("*.jsonl"))]
-        seconds = sum(frame["seconds_fit"].sum() + frame["seconds_evaluate"].sum() for frame in frames if len(frame))
+        seconds = sum(computing_seconds(frame) for frame in frames if len(frame))
         return (
             "`make book FRESH=1` measures all rows again. It has not been timed as a whole on these rows; when they were stored "
             f"they took {seconds / 60:.0f} minutes of computing (the sum of their own seconds, which two workers share).\n"

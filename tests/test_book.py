@@ -186,6 +186,10 @@ def test_status_tables_name_every_notebook_and_every_file_of_rows(tmp_path):
     (tmp_path / "table.jsonl").write_text("\n".join(lines) + "\n")
     tables = status.rows_tables(tmp_path)
     assert "### `table.jsonl`" in tables and "CoOp" in tables and "<td>3</td>" in tables and "a CPU" in tables
+    assert "The toy rows took 0 minutes of computing, 0 when two cores share them: within the 120 minutes" in tables
+    slow = [json.dumps(row | {"seed": seed, "key": f"k{seed}", "seconds_fit": 1e4}) for seed in (1, 2)]
+    (tmp_path / "table.jsonl").write_text("\n".join(slow) + "\n")
+    assert "took 333 minutes of computing, 167 when two cores share them: **more than** the" in status.rows_tables(tmp_path)
     timings = {"notebooks": {"one": {"seconds": 12.4, "finished": "2026-01-02T03:04:05+00:00"}}}
     assert "| {doc}`../notebooks/one` | 12 | 2026-01-02 03:04 |" in status.notebook_table(timings)
     assert "| all pages, the last time | 31 |" in status.notebook_table(timings | {"book": {"seconds": 31.2}})

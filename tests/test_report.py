@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 
 from fewshot.errors import FewshotError
 from fewshot.published import COLUMNS, published, training_times
-from fewshot.report import TITLES, method_table, paper_here, save, shot_curves, status_table, summary
+from fewshot.report import TITLES, computing_seconds, method_table, paper_here, save, shot_curves, status_table, summary
 
 NAMES = ("method", "dataset", "shots", "seed", "accuracy")
 
@@ -241,6 +241,18 @@ def test_status_counts_rows_and_seconds_per_method():
     )
     with pytest.raises(FewshotError, match="no row yet"):
         status_table(ROWS[:0])
+
+
+def test_status_adds_up_the_minutes_and_counts_a_shared_training_once():
+    rows = ROWS.assign(seconds_fit=[60.0 * i for i in range(len(ROWS))], seconds_evaluate=30.0)
+    of = {title: computing_seconds(rows[rows["method"] == name]) for name, title in TITLES.items()}
+    table = status_table(rows)
+    assert list(table["minutes in all"]) == [f"{of[title] / 60:.1f}" for title in table.index]
+    assert of["CoOp"] == rows.loc[rows["method"] == "coop", ["seconds_fit", "seconds_evaluate"]].to_numpy().sum()
+    assert f"{computing_seconds(rows) / 60:.0f} minutes of computing in all" in table.caption
+    one = rows[rows["method"] == "coop"].iloc[[0]].assign(seconds_fit=100.0)
+    shared = pd.concat([one.assign(target=target) for target in ("base", "new", None)])
+    assert computing_seconds(shared) == 100 + 100 + 3 * 30  # base and new share one training, the third is its own
 
 
 def test_the_titles_are_those_of_the_methods():
