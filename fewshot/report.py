@@ -14,19 +14,20 @@ from fewshot.published import VARIANT_CONFIG
 TITLES = {
     "zero_shot": "Zero-shot CLIP",
     "linear_probe": "Linear-probe CLIP",
+    "cross_modal_probe": "Cross-modal probe",
+    "lpplusplus": "LP++",
+    "gda": "GDA",
     "tip_adapter": "Tip-Adapter",
     "tip_adapter_f": "Tip-Adapter-F",
-    "coop": "CoOp",
-    "clip_lora": "CLIP-LoRA",
-}
-PUBLISHED_TITLES = {
-    "cocoop": "CoCoOp",
-    "plotpp": "PLOT++",
-    "kgcoop": "KgCoOp",
-    "taskres": "TaskRes",
-    "maple": "MaPLe",
-    "prograd": "ProGrad",
     "clip_adapter": "CLIP-Adapter",
+    "taskres": "TaskRes",
+    "coop": "CoOp",
+    "cocoop": "CoCoOp",
+    "kgcoop": "KgCoOp",
+    "prograd": "ProGrad",
+    "plotpp": "PLOT++",
+    "maple": "MaPLe",
+    "clip_lora": "CLIP-LoRA",
 }
 SETTING = ["profile", "backbone", "pretrained", "selection", "config", "clip"]  # must not vary unseen in a mean
 NOT_RUN = "not run"
@@ -615,7 +616,7 @@ def _title(method: str) -> str:
 
 def _published_title(variant: str) -> str:
     base, _, context = variant.partition("_ctx")
-    return f"{_title(base)}, {context} context vectors" if context else PUBLISHED_TITLES.get(variant, _title(variant))
+    return f"{_title(base)}, {context} context vectors" if context else _title(variant)
 
 
 def _look(method: str):

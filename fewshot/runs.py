@@ -67,8 +67,8 @@ class Run:
         """16 hex digits over everything in this description that decides the result.
 
         In: method, data set, shots, seed (not for 0 shots: nothing is drawn), configuration, backbone, pretrained tag,
-        selection, target. Out: the experiment and the profile, which are only names (a profile acts through `config`, `backbone` and
-        `pretrained`), so two experiments share a run. A field that is None is left out as well, so that a new optional
+        selection, target. Out: the experiment and the profile, which are only names (a profile acts through `config`,
+        `backbone` and `pretrained`), so two experiments share a run. A field that is None is left out as well, so that a new optional
         field leaves the keys of older rows as they are.
 
         Not in the key because it cannot be known without loading the model: the weights themselves and the defaults of

@@ -12,7 +12,7 @@ from fewshot.methods.method import Method, load_method
 from fewshot.training import fit
 
 KINDS = ("vit", "resnet")
-EACH = [(method, kind) for method in METHODS for kind in KINDS]
+EACH = [(method, kind) for method in METHODS for kind in KINDS if (method, kind) not in tiny.REFUSED]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -186,6 +186,16 @@ def test_every_method_names_itself(method):
     assert issubclass(cls, Method) and cls.name == method
     assert cls.title and cls.paper and cls.__module__ == f"fewshot.methods.{method}"
     assert __import__(cls.__module__, fromlist=["x"]).__doc__
+
+
+@pytest.mark.parametrize(("method", "kind"), sorted(tiny.REFUSED))
+def test_a_method_without_its_encoder_is_refused_at_construction_in_one_sentence(method, kind):
+    cls, clip = get_method(method), tiny.clip(kind)
+    before = clip.state_hash()
+    with pytest.raises(FewshotError, match="works on the blocks of a vision transformer") as caught:
+        fit(method, clip, tiny.task(kind), progress=False, **tiny.quick(method, kind))
+    assert cls.title in str(caught.value) and "\n" not in str(caught.value)
+    assert clip.state_hash() == before
 
 
 @pytest.mark.parametrize("encoder", ["vision", "both"])

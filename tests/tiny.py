@@ -70,13 +70,25 @@ def task(kind: str = "vit", shots: int = 4, seed: int = 1, name: str = "tiny"):
 QUICK = {
     "zero_shot": {},
     "linear_probe": {},
+    "cross_modal_probe": dict(iterations=20, every=5),
+    "lpplusplus": dict(epochs=20),
+    "gda": dict(augment_epoch=2),
     "tip_adapter": dict(augment_epoch=2, search_step=(5, 5)),
     "tip_adapter_f": dict(augment_epoch=2, search_step=(5, 5), epochs=3, lr=0.01),
+    "clip_adapter": dict(epochs=3, lr=0.1),
+    "taskres": dict(epochs=3, lr=0.01),
     "coop": dict(n_ctx=4, epochs=3, lr=0.1),
+    "cocoop": dict(epochs=2, lr=0.1, batch_size=4),
+    "kgcoop": dict(epochs=3, lr=0.1),
+    "prograd": dict(epochs=3, lr=0.1),
+    "plotpp": dict(epochs=2, lr=0.1),
+    "maple": dict(epochs=2, lr=0.1, prompt_depth=2),
     "clip_lora": dict(iterations=4, lr=0.01),
 }
 # what a backbone kind needs for a method to be possible there
 ADAPT = {("clip_lora", "resnet"): dict(encoder="text")}
+# impossible there, and refused at construction
+REFUSED = {("plotpp", "resnet"), ("maple", "resnet")}
 
 
 def quick(method: str, kind: str) -> dict:

@@ -13,9 +13,19 @@ if TYPE_CHECKING:
 METHODS = {
     "zero_shot": "fewshot.methods.zero_shot:ZeroShot",
     "linear_probe": "fewshot.methods.linear_probe:LinearProbe",
+    "cross_modal_probe": "fewshot.methods.cross_modal_probe:CrossModalProbe",
+    "lpplusplus": "fewshot.methods.lpplusplus:LPPlusPlus",
+    "gda": "fewshot.methods.gda:GDA",
     "tip_adapter": "fewshot.methods.tip_adapter:TipAdapter",
     "tip_adapter_f": "fewshot.methods.tip_adapter_f:TipAdapterF",
+    "clip_adapter": "fewshot.methods.clip_adapter:CLIPAdapter",
+    "taskres": "fewshot.methods.taskres:TaskRes",
     "coop": "fewshot.methods.coop:CoOp",
+    "cocoop": "fewshot.methods.cocoop:CoCoOp",
+    "kgcoop": "fewshot.methods.kgcoop:KgCoOp",
+    "prograd": "fewshot.methods.prograd:ProGrad",
+    "plotpp": "fewshot.methods.plotpp:PLOTpp",
+    "maple": "fewshot.methods.maple:MaPLe",
     "clip_lora": "fewshot.methods.clip_lora:CLIPLoRA",
 }
 
