@@ -68,8 +68,8 @@ class Run:
 
         In: method, data set, shots, seed (not for 0 shots: nothing is drawn), configuration, backbone, pretrained tag,
         selection, target. Out: the experiment and the profile, which are only names (a profile acts through `config`,
-        `backbone` and `pretrained`), so two experiments share a run. A field that is None is left out as well, so that a new optional
-        field leaves the keys of older rows as they are.
+        `backbone` and `pretrained`), so two experiments share a run. A field that is None is left out as well, so that a new
+        optional field leaves the keys of older rows as they are.
 
         Not in the key because it cannot be known without loading the model: the weights themselves and the defaults of
         the method's Config. They are in the row's `stamp`, and a row whose stamp is not today's does not count as done.
