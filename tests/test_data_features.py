@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import fewshot.data.features as features_module
 from fewshot.data import ImageArrays
 from fewshot.data.features import image_features
 from fewshot.data.views import View
@@ -39,7 +40,7 @@ def images():
 
 
 def stored(cache):
-    return sorted(p.name for p in cache.iterdir()) if cache.exists() else []
+    return sorted(p.name for p in cache.glob("*.safetensors"))
 
 
 def test_the_second_call_reads_the_file(images, cache):
@@ -118,7 +119,7 @@ def test_an_interruption_leaves_nothing_behind(images, cache, monkeypatch, place
 @pytest.mark.parametrize("damage", [b"", b"no safetensors", None])
 def test_a_damaged_file_is_computed_again(images, cache, damage):
     first = image_features(Encoder(), images)
-    (file,) = cache.iterdir()
+    (file,) = cache.glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:-4] if damage is None else damage)
     assert torch.equal(image_features(Encoder(), images), first)
     again = Encoder()
@@ -146,3 +147,49 @@ def test_the_encoder_sees_what_load_batch_gives(images):
     )
     expected = load_batch(images, range(11), view, clip).mean((2, 3))
     assert torch.allclose(image_features(Encoder(), images, view), expected)
+
+
+def test_a_stopped_pass_goes_on_at_the_shard_it_was_in(images, cache, monkeypatch):
+    monkeypatch.setattr(features_module, "SHARD", 4)
+    whole = image_features(Encoder(), images, cache=False)
+
+    class Stops(Encoder):
+        def encode_image(self, x):
+            if self.seen >= 8:
+                raise KeyboardInterrupt
+            return super().encode_image(x)
+
+    with pytest.raises(KeyboardInterrupt):
+        image_features(Stops(), images, batch_size=2)
+    again = Encoder()
+    got = image_features(again, images, batch_size=2)
+    assert again.seen == 3 and torch.equal(got, whole)
+    assert not [p for p in cache.iterdir() if p.suffix == ".parts"]
+
+
+def test_a_torn_shard_is_computed_again(images, cache, monkeypatch):
+    monkeypatch.setattr(features_module, "SHARD", 4)
+
+    class Stops(Encoder):
+        def encode_image(self, x):
+            if self.seen >= 8:
+                raise RuntimeError("out of memory")
+            return super().encode_image(x)
+
+    with pytest.raises(RuntimeError):
+        image_features(Stops(), images, batch_size=4)
+    (parts,) = (p for p in cache.iterdir() if p.suffix == ".parts")
+    torn = sorted(parts.iterdir())[0]
+    torn.write_bytes(torn.read_bytes()[:-5])
+    again = Encoder()
+    assert torch.equal(image_features(again, images), image_features(Encoder(), images, cache=False))
+    assert again.seen == 7
+
+
+def test_two_at_once_compute_the_features_once(images):
+    from concurrent.futures import ThreadPoolExecutor
+
+    encoder = Encoder()
+    with ThreadPoolExecutor(4) as pool:
+        all_of_them = list(pool.map(lambda _: image_features(encoder, images), range(4)))
+    assert encoder.seen == 11 and all(torch.equal(f, all_of_them[0]) for f in all_of_them)
