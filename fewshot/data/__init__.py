@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fewshot.data.benchmarks import BENCHMARKS, load_benchmark
+from fewshot.data.benchmarks import load_benchmark
+from fewshot.data.catalogue import keys, resolve
 from fewshot.data.dataset import Dataset, Task
 from fewshot.data.folders import from_arrays, from_csv, from_folder
 from fewshot.data.images import ImageArrays, ImageFiles, Images
@@ -30,19 +31,22 @@ __all__ = [
 def load_dataset(name: str | os.PathLike, root: str | os.PathLike | None = None, **choices) -> Dataset:
     """A data set by name ("toy/pets", "oxford_pets") or by place (a folder of class folders, or a CSV file).
 
-    root: the data root of the named benchmarks (default $FEWSHOT_DATA), or the folder a CSV file's paths start from.
+    root: the data root of the named data sets (default: $FEWSHOT_DATA, else the cache folder), or the folder a CSV
+    file's paths start from. A short name ("cars") gives way to a folder of that name.
     choices go to from_folder or from_csv (template, val, test ...). Raises FewshotError for an unknown name.
     """
     text = os.fspath(name)
-    if text.startswith("toy/") or text in BENCHMARKS:
+    place = Path(text).expanduser()
+    toy_name = text.startswith("toy/")
+    named = not toy_name and (text in keys() or (resolve(text) is not None and not place.exists()))
+    if toy_name or named:
         if choices:
             raise FewshotError(f"{text} is fixed and takes no {', '.join(choices)}; folders and CSV files do.")
-        if text in BENCHMARKS:
+        if named:
             return load_benchmark(text, root)
         from fewshot import toy
 
         return toy.load_dataset(text.removeprefix("toy/"))
-    place = Path(text).expanduser()
     if place.suffix.lower() == ".csv":
         return from_csv(place, root=root, **choices)
     if place.exists() or text.startswith((".", "~", "/")) or len(place.parts) > 1:
@@ -64,7 +68,17 @@ def load_task(
 
 
 def dataset_names() -> list[str]:
-    """Every name load_dataset knows: the toy world's data sets, then the benchmarks on disk."""
+    """Every name load_dataset knows: the toy world's data sets, then those of datasets.yaml."""
     from fewshot import toy
 
-    return [*(f"toy/{name}" for name in toy.DATASETS), *BENCHMARKS]
+    return [*(f"toy/{name}" for name in toy.DATASETS), *keys()]
+
+
+def full_name(name: str) -> str:
+    """The one name behind a short one ("toy/pets" -> "toy/oxford_pets", "cars" -> "stanford_cars"), else the word itself."""
+    from fewshot import toy
+
+    world, _, word = name.partition("/")
+    if world == "toy":
+        return f"toy/{toy.ALIASES.get(word, word)}"
+    return name if Path(name).expanduser().exists() else resolve(name) or name

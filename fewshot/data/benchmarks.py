@@ -1,104 +1,251 @@
-"""CoOp's eleven data sets, and CUB, by name: where their pictures, splits and prompts are. Nothing is downloaded.
+"""The data sets that have a name: from the folder they lie in to rows of pictures and labels. Nothing is downloaded here.
 
-The folders below the data root are those of CoOp's DATASETS.md; the templates are the hand-crafted ones of its zero-shot
-baseline (Zhou et al., arXiv:2109.01134). A split file (`split_zhou_<Name>.json`) lies in the folder of its data set.
-CoOp's four shifted ImageNets have no training pictures and are not here.
+What each is called, where it may lie and how large it must be is in datasets.yaml; below is one reader per kind of folder.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import random
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fewshot.data.catalogue import Entry, entry
 from fewshot.data.dataset import Dataset
+from fewshot.data.folders import EXTENSIONS, from_folder
 from fewshot.data.images import ImageFiles
-from fewshot.data.splits import from_split
-from fewshot.errors import FewshotError, unknown
+from fewshot.data.places import Pictures, Place, data_roots, find_place, split_file
+from fewshot.data.splits import PARTS, Rows, classnames_of, read_split
+from fewshot.errors import FewshotError
 
 
-class Place(NamedTuple):
-    """folder below the data root, picture folder below that, split file, hand-crafted template."""
+class Table(NamedTuple):
+    """What a folder says it holds: C class names, and (path, label) per part, the path as the data set spells it.
 
-    folder: str
-    images: str
-    split: str | None
-    template: str
+    listed: the rows are what the folders hold, so no picture of theirs can be missing.
+    """
 
-
-BENCHMARKS = {
-    "imagenet": Place("imagenet", "images", None, "a photo of a {}."),
-    "caltech101": Place("caltech-101", "101_ObjectCategories", "split_zhou_Caltech101.json", "a photo of a {}."),
-    "oxford_pets": Place("oxford_pets", "images", "split_zhou_OxfordPets.json", "a photo of a {}, a type of pet."),
-    "stanford_cars": Place("stanford_cars", ".", "split_zhou_StanfordCars.json", "a photo of a {}."),
-    "oxford_flowers": Place(
-        "oxford_flowers", "jpg", "split_zhou_OxfordFlowers.json", "a photo of a {}, a type of flower."
-    ),
-    "food101": Place("food-101", "images", "split_zhou_Food101.json", "a photo of {}, a type of food."),
-    "fgvc_aircraft": Place("fgvc_aircraft", "images", None, "a photo of a {}, a type of aircraft."),
-    "sun397": Place("sun397", "SUN397", "split_zhou_SUN397.json", "a photo of a {}."),
-    "dtd": Place("dtd", "images", "split_zhou_DescribableTextures.json", "{} texture."),
-    "eurosat": Place("eurosat", "2750", "split_zhou_EuroSAT.json", "a centered satellite photo of {}."),
-    "ucf101": Place("ucf101", "UCF-101-midframes", "split_zhou_UCF101.json", "a photo of a person doing {}."),
-    "cub": Place("cub", "CUB_200_2011/images", "split_fewshot_CUB200.json", "a photo of a {}, a type of bird."),
-}
+    classnames: tuple[str, ...]
+    parts: dict[str, list[tuple[str, int]]]
+    listed: bool = False
 
 
 def load_benchmark(name: str, root: str | os.PathLike | None = None) -> Dataset:
-    """One of BENCHMARKS below the data root (default: $FEWSHOT_DATA).
+    """A data set of datasets.yaml by name or alias, below root (default: the folders of $FEWSHOT_DATA, else the cache).
 
-    Raises FewshotError for an unknown name, when no root is known, and for the first thing that is missing below it.
+    The ids of its pictures are the paths of the official archive, wherever a copy keeps them.
+    Raises FewshotError for an unknown name, when it is not there, and for the first thing that is missing. Warns when the
+    split file is not CoOp's.
     """
-    if name not in BENCHMARKS:
-        raise unknown("data set", name, BENCHMARKS)
-    place = BENCHMARKS[name]
-    root = root or os.environ.get("FEWSHOT_DATA")
-    if not root:
-        raise FewshotError(
-            f"{name} is read from disk: set FEWSHOT_DATA (or pass root=) to the folder above {place.folder}/."
+    one, roots = entry(name), data_roots(root)
+    place = find_place(one, roots)
+    if place is None:
+        raise not_here(one, roots)
+    if place.layout.selection:
+        return from_folder(place.images, template=one.template, name=one.key)
+    if one.split and (file := split_file(one, place, roots)) and one.split.sha256 not in (None, sha256(file)):
+        warnings.warn(
+            f"{file} is not the file that the papers used (another sha256), so other pictures are drawn from it; "
+            f"`fewshot data check {one.key}` says more.",
+            stacklevel=2,
         )
-    folder = Path(root).expanduser() / place.folder
-    images = folder / place.images
-    if not images.is_dir():
-        raise FewshotError(f"{name} is not where CoOp's layout has it: {images} does not exist.")
-    if place.split:
-        return from_split(folder / place.split, images, template=place.template, name=name)
-    read = _imagenet if name == "imagenet" else _fgvc_aircraft
-    return Dataset(name, *read(folder, images, place.template))
+    table = read_table(one, place, roots)
+    found, missing = locate(one, place, table)
+    if missing:
+        total = sum(map(len, table.parts.values()))
+        raise FewshotError(
+            f"{len(missing):,} of {total:,} pictures of {one.key} are not below {place.images}, the first is "
+            f"{missing[0]}; `fewshot data list {one.key}` names the layouts that are read."
+        )
+
+    def images(part: str) -> ImageFiles:
+        rows = table.parts[part]
+        paths = [path for path, _ in rows]
+        return ImageFiles(place.images, [found[path] for path in paths], [label for _, label in rows], paths)
+
+    test = images("test")
+    val = test if table.parts["val"] is table.parts["test"] else images("val")
+    return Dataset(one.key, table.classnames, one.template, images("train"), val, test)
 
 
-def _imagenet(folder: Path, images: Path, template: str):
+def read_table(one: Entry, place: Place, roots: Sequence[Path] = ()) -> Table:
+    """The rows of the data set at this place, before anybody looked whether the pictures are there."""
+    return READERS[one.reader](one, place, roots)
+
+
+def locate(one: Entry, place: Place, table: Table) -> tuple[dict[str, str], list[str]]:
+    """{path: where the picture is, relative to place.images}, and the paths of the pictures that are nowhere."""
+    paths = dict.fromkeys(path for rows in table.parts.values() for path, _ in rows)
+    if table.listed:
+        return {path: path for path in paths}, []
+    pictures = Pictures(place.images, place.layout.moved, one.by_name)
+    found: dict[str, str] = {}
+    missing = []
+    for path in paths:
+        where = pictures.find(path)
+        if where is None:
+            missing.append(path)
+        else:
+            found[path] = where
+    return found, missing
+
+
+def not_here(one: Entry, roots: Sequence[Path]) -> FewshotError:
+    """The sentence for a data set that is nowhere below the data roots."""
+    looked = ", ".join(str(root) for root in roots)
+    return FewshotError(
+        f"{one.key} is not on this disk (looked in {looked}): `fewshot data fetch {one.key}` gets it or says how, or set "
+        f"FEWSHOT_DATA (or pass root=) to the folder above {one.layouts[0].folder}/."
+    )
+
+
+def sha256(file: str | os.PathLike) -> str:
+    """The SHA-256 of a file, in hex digits."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# ---- one reader per kind of folder: (entry, place, data roots) -> Table
+
+
+def _split(one: Entry, place: Place, roots: Sequence[Path]) -> Table:
+    """CoOp's split file; rows keep its order, because the draw depends on it."""
+    file = split_file(one, place, roots)
+    if file is None:
+        raise FewshotError(
+            f"{one.key} needs {one.split.file} in {place.folder}: `fewshot data fetch {one.key}` gets it, or say where it "
+            "is with FEWSHOT_SPLITS."
+        )
+    rows = read_split(file)
+    return Table(classnames_of(rows, file), _without_names(rows))
+
+
+def _cub(one: Entry, place: Place, roots: Sequence[Path]) -> Table:
+    """The split file where there is one, else the same rows from the official lists."""
+    file = split_file(one, place, roots)
+    rows = read_split(file) if file else cub_split(place.images.parent)
+    return Table(classnames_of(rows, file or place.images.parent), _without_names(rows))
+
+
+def cub_split(folder: Path) -> Rows:
+    """CUB's official test pictures as test; of the official training pictures of a class round(0.2 n) as val.
+
+    The val pictures are drawn with one random.Random(0), class by class; all parts stay in the order of images.txt.
+    `json.dumps(rows, indent=4, separators=(",", ": "))` of it is split_fewshot_CUB200.json, byte by byte.
+    """
+    paths = dict(_pairs(folder / "images.txt"))
+    labels = {i: int(label) - 1 for i, label in _pairs(folder / "image_class_labels.txt")}
+    is_train = {i: flag == "1" for i, flag in _pairs(folder / "train_test_split.txt")}
+    names = [name.partition(".")[2].replace("_", " ") for _, name in _pairs(folder / "classes.txt")]
+    if not paths.keys() == labels.keys() == is_train.keys() or not set(labels.values()) <= set(range(len(names))):
+        raise FewshotError(f"the lists in {folder} do not fit together; unpack CUB_200_2011.tgz again.")
+    rng, val = random.Random(0), set()
+    for label in range(len(names)):
+        own = [i for i in paths if labels[i] == label and is_train[i]]
+        val |= {own[k] for k in rng.sample(range(len(own)), round(0.2 * len(own)))}
+    part_of = {i: "test" if not is_train[i] else "val" if i in val else "train" for i in paths}
+    return {p: [(paths[i], labels[i], names[labels[i]]) for i in paths if part_of[i] == p] for p in PARTS}
+
+
+def _aircraft(one: Entry, place: Place, roots: Sequence[Path]) -> Table:
+    """The official lists of the variant level; labels are the lines of variants.txt."""
+    variants = [line.strip() for line in _lines(place.folder / "variants.txt")]
+    labels = {name: label for label, name in enumerate(variants)}
+
+    def part(which: str) -> list[tuple[str, int]]:
+        file = place.folder / f"images_variant_{which}.txt"
+        rows = [(number, name.strip()) for number, name in _pairs(file)]
+        if strange := [name for _, name in rows if name not in labels]:
+            raise FewshotError(f"{file} names the variant {strange[0]!r}, which variants.txt does not have.")
+        return [(f"{number}.jpg", labels[name]) for number, name in rows]
+
+    return Table(tuple(variants), {which: part(which) for which in PARTS})
+
+
+def _imagenet(one: Entry, place: Place, roots: Sequence[Path]) -> Table:
     """Train and the official validation pictures as val and test; labels are the ranks of the sorted class folders.
 
     File names are sorted within a class. CoOp lists them in the order of the file system, so its few shots on ImageNet
     cannot be drawn again anywhere else.
     """
-    from open_clip import IMAGENET_CLASSNAMES
-
-    def part(which: str) -> ImageFiles:
-        wnids = sorted(p.name for p in (images / which).iterdir() if p.is_dir()) if (images / which).is_dir() else []
-        if len(wnids) != 1000:
-            raise FewshotError(f"{images / which} must hold ImageNet's 1000 class folders, but holds {len(wnids)}.")
-        found = [(f"{which}/{w}/{file}", label) for label, w in enumerate(wnids)
-                 for file in sorted(os.listdir(images / which / w)) if file.upper().endswith(".JPEG")]  # fmt: skip
-        return ImageFiles(images, [path for path, _ in found], [label for _, label in found])
-
-    val = part("val")
-    return IMAGENET_CLASSNAMES, template, part("train"), val, val
+    val = _class_folders(one, place.images, "val/")
+    return Table(one.classnames, {"train": _class_folders(one, place.images, "train/"), "val": val, "test": val}, True)
 
 
-def _fgvc_aircraft(folder: Path, images: Path, template: str):
-    """The official lists of the variant level; labels are the lines of variants.txt."""
+def _wnids(one: Entry, place: Place, roots: Sequence[Path]) -> Table:
+    """Test pictures only, in folders called by WordNet ids; labels are the ranks of these folders."""
+    return Table(one.classnames, {"train": [], "val": [], "test": _class_folders(one, place.images)}, True)
 
-    def lines(file: str) -> list[str]:
-        if not (folder / file).is_file():
-            raise FewshotError(f"fgvc_aircraft needs {folder / file}; it is part of the official archive.")
-        return [line.strip() for line in (folder / file).read_text(encoding="utf-8").splitlines() if line.strip()]
 
-    variants = lines("variants.txt")
+def _numbered(one: Entry, place: Place, roots: Sequence[Path]) -> Table:
+    """Test pictures only, in folders 0 .. 999, which are the labels ("10" comes after "9")."""
+    test = _class_folders(one, place.images, folders=[str(label) for label in range(one.classes)])
+    return Table(one.classnames, {"train": [], "val": [], "test": test}, True)
 
-    def part(which: str) -> ImageFiles:
-        rows = [line.split(" ", 1) for line in lines(f"images_variant_{which}.txt")]
-        return ImageFiles(images, [f"{number}.jpg" for number, _ in rows], [variants.index(name) for _, name in rows])
 
-    return variants, template, part("train"), part("val"), part("test")
+def _grocery(one: Entry, place: Place, roots: Sequence[Path]) -> Table:
+    """The official lists: lines "path, label, coarse label"."""
+
+    def part(which: str) -> list[tuple[str, int]]:
+        file = place.folder / f"{which}.txt"
+        try:
+            return [(path.strip(), int(label)) for path, label, _ in (line.split(",") for line in _lines(file))]
+        except ValueError as error:
+            raise FewshotError(f'{file} must hold lines of "path, label, coarse label".') from error
+
+    return Table(one.classnames, {which: part(which) for which in PARTS})
+
+
+READERS = {"split": _split, "cub": _cub, "aircraft": _aircraft, "imagenet": _imagenet, "wnids": _wnids,
+           "numbered": _numbered, "grocery": _grocery}  # fmt: skip
+
+
+def _without_names(rows: Rows) -> dict[str, list[tuple[str, int]]]:
+    return {part: [(path, label) for path, label, _ in rows[part]] for part in PARTS}
+
+
+def _class_folders(
+    one: Entry, top: Path, part: str = "", folders: Sequence[str] | None = None
+) -> list[tuple[str, int]]:
+    """(path, label) of the pictures in the class folders of top/part, sorted; FewshotError unless all of them are there."""
+    folders = one.folders if folders is None else folders
+    here = (
+        {p.name for p in (top / part).iterdir() if p.is_dir() and p.name[0] != "."} if (top / part).is_dir() else set()
+    )
+    if here != set(folders):
+        strange = sorted(here - set(folders))
+        more = f", and {strange[0]} is none of them" if strange else ""
+        raise FewshotError(
+            f"{top / part} must hold the {one.classes} class folders of {one.title}, but holds "
+            f"{len(here & set(folders))}{more}."
+        )
+    return [
+        (f"{part}{folder}/{name}", label)
+        for label, folder in enumerate(folders)
+        for name in sorted(os.listdir(top / part / folder))
+        if name.lower().endswith(EXTENSIONS) and name[0] != "."
+    ]
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise FewshotError(f"{file} cannot be read ({error.strerror}); it is part of the official archive.") from error
+
+
+def _pairs(file: Path) -> list[tuple[str, str]]:
+    """Lines "word rest" as (word, rest)."""
+    pairs = [line.split(" ", 1) for line in _lines(file)]
+    if any(len(pair) != 2 for pair in pairs):
+        raise FewshotError(f"{file} must hold two columns with a space between them.")
+    return [(first, rest.strip()) for first, rest in pairs]
+
+
+def split_text(rows: Rows) -> str:
+    """A split as CoOp's code writes it: JSON with indent 4, no line break at the end."""
+    return json.dumps({part: rows[part] for part in PARTS}, indent=4, separators=(",", ": "))

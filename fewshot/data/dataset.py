@@ -72,6 +72,10 @@ class Dataset:
         return Task(self.name, self.classnames, self.template, train, val, self.test, 0, 0)
 
     def _refuse_small_classes(self, shots: int) -> None:
+        if len(self.train) == 0:
+            raise FewshotError(
+                f"{self.name} has test pictures only; learn on another data set and evaluate on this one."
+            )
         counts = np.bincount(self.train.labels, minlength=len(self.classnames))
         small = np.flatnonzero(counts < shots)
         if len(small) == 0:

@@ -41,12 +41,7 @@ def from_split(
     """
     file, top = Path(path).expanduser(), Path(root).expanduser()
     rows = read_split(file)
-    names: dict[int, str] = {}
-    for _, label, classname in (row for part in rows.values() for row in part):
-        if names.setdefault(label, classname) != classname:
-            raise FewshotError(f"{file} gives label {label} two names, {names[label]!r} and {classname!r}.")
-    if sorted(names) != list(range(len(names))):
-        raise FewshotError(f"the labels of {file} are not 0 to {len(names) - 1} without gaps.")
+    classnames = classnames_of(rows, file)
     wanted = [p for part in rows.values() for p, _, _ in part]
     missing = [p for p in wanted if not (top / p).is_file()]
     if missing:
@@ -56,4 +51,15 @@ def from_split(
         )
     parts = [ImageFiles(top, [p for p, _, _ in part], [label for _, label, _ in part]) for part in rows.values()]
     name = name or file.stem.removeprefix("split_zhou_")
-    return Dataset(name, tuple(names[i] for i in sorted(names)), template, *parts)
+    return Dataset(name, classnames, template, *parts)
+
+
+def classnames_of(rows: Rows, file: str | os.PathLike) -> tuple[str, ...]:
+    """The C class names of a split in label order; FewshotError unless labels are 0..C-1 with one name each."""
+    names: dict[int, str] = {}
+    for _, label, classname in (row for part in rows.values() for row in part):
+        if names.setdefault(label, classname) != classname:
+            raise FewshotError(f"{file} gives label {label} two names, {names[label]!r} and {classname!r}.")
+    if sorted(names) != list(range(len(names))):
+        raise FewshotError(f"the labels of {file} are not 0 to {len(names) - 1} without gaps.")
+    return tuple(names[i] for i in sorted(names))
