@@ -6,8 +6,8 @@ prompts appended to its patches. With all of them at unit norm and sim_mi = <f_m
     T = diag(r) K diag(c),  K = exp(-(1 - sim) / eps),  rows of T sum to 1/M and columns to 1/N  (Sinkhorn, no gradient)
     logits = exp(logit_scale) sum_mi T_mi sim_mi
 
-Stage "vision" trains the visual prompts, with exp(logit_scale) <mean f, mean t> added to the logits (means of features
-that are not normalised); stage "joint" trains both kinds of prompts on the transport alone, which is also what is
+Stage "vision" trains the visual prompts, with exp(logit_scale) cos(mean f, mean t) added to the logits (the means are
+taken before normalising); stage "joint" trains both kinds of prompts on the transport alone, which is also what is
 evaluated. Both stages run for each seed, on its own shots; the authors' scripts run the first for seed 1 only and start
 every seed from it. Mean cross-entropy. Constants: CHENGY12/PLOT, plot-pp/trainers/plotpp.py, train.py and scripts.
 """
@@ -32,7 +32,8 @@ from fewshot.methods.tip_adapter import SHORT
 COMMON = ("a photo of a", "this is a photo", "this is picture of", "one picture of a")
 TEMPLATES = {
     "imagenet": ("a photo of a", "this is a photo", "this is a", "one picture of a"),
-    "dtd": ("a photo of a texture", "this is a photo texture", "this is a picture texture", "one picture of a texture"),
+    "dtd": ("a photo of a texture", "this is a photo texture", "this is a picture texture",
+            "one picture of a texture"),
     "eurosat": ("a centered satellite photo of", "a centered satellite picture of",
                 "this is centered satellite photo of", "one centered satellite photo of a"),
     "fgvc": ("a photo of an aircraft", "a picture of an aircraft", "this is aircraft picture of",
@@ -188,8 +189,8 @@ def sinkhorn(kernel: Tensor, max_iter: int = 100, thresh: float = 0.01) -> tuple
     plan = r * kernel * c.mT
     if bool(plan.isnan().any()):
         raise FewshotError(
-            "a transport plan of PLOT++ is not a number: a feature is not finite, or exp(-(1 - cosine) / eps) vanished; "
-            "lower lr, or raise eps."
+            "a transport plan of PLOT++ is not a number: a feature is not finite, or exp(-(1 - cosine) / eps) "
+            "vanished; lower lr, or raise eps."
         )
     return plan, count
 
