@@ -43,16 +43,17 @@ def check(golden):
     losses, test = [], []
     for epoch, loss in enumerate(model.descend(), start=1):
         losses.append(loss)
-        if epoch <= 3:
+        if f"loss.step{epoch - 1}" in golden:
             golden.close(f"loss.step{epoch - 1}", loss)
-        prefix = {3: "param", given["epochs"]: f"param{given['epochs']}"}.get(epoch)
-        if prefix:
-            for name, value in (("classifier.weight", model.weight), ("classifier.bias", model.bias)):
-                golden.close(f"{prefix}.{name}", value)
-            golden.close(f"{prefix}.alpha", model.alpha[None])
-            golden.close("logits.final" + prefix.removeprefix("param"), model.logits(features))
-        if epoch == ALPHA_EVERY:
+        if f"alpha.after{epoch}" in golden:
+            assert epoch % ALPHA_EVERY == 0
             golden.close(f"alpha.after{epoch}", model.alpha[None])
+        stage = "" if epoch == 3 else epoch  # the names without a number are those after three epochs
+        if f"logits.final{stage}" in golden:
+            golden.close(f"logits.final{stage}", model.logits(features))
+            for name, value in (("classifier.weight", model.weight), ("classifier.bias", model.bias)):
+                golden.close(f"param{stage}.{name}", value)
+            golden.close(f"param{stage}.alpha", model.alpha[None])
         test.append(model.logits(features))
     golden.close("loss.all", torch.stack(losses))
 
