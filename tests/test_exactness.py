@@ -1,7 +1,7 @@
 """Cut, shared, grouped by length and chunked text passes give every method the loss and gradient of the plain encoder.
 
 Every text pass of a method goes through `TextTower.run`. The reference puts in its place the encoder that knows no
-saving: each class in full, prefix and suffix joined and padded to 77 positions.
+saving: all classes at once and each in full, prefix and suffix joined and padded to 77 positions.
 """
 
 import pytest
@@ -69,26 +69,31 @@ def close(got, want, what):
     assert float((got - want).abs().max()) <= 1e-9 * float(want.abs().max()), what
 
 
+def build(clip, case, chunk):
+    cls = get_method(case.split()[0])
+    model = cls(clip, Names("tiny", NAMES, "a photo of a {}.", 4), make_config(cls, {**CASES[case], "chunk": chunk}))
+    gen = torch.Generator().manual_seed(1)
+    for p in model.double().parameters():  # nothing stays at zero
+        p.data += 0.1 * torch.randn(p.shape, generator=gen, dtype=torch.float64)
+    return model
+
+
 @pytest.mark.parametrize("chunk", [0, 2])
 @pytest.mark.parametrize("case", CASES)
 def test_loss_and_gradient_equal_the_plain_encoder(clip, monkeypatch, case, chunk):
-    cls = get_method(case.split()[0])
-    model = cls(clip, Names("tiny", NAMES, "a photo of a {}.", 4), make_config(cls, {**CASES[case], "chunk": chunk}))
-    model.double()
-    gen = torch.Generator().manual_seed(1)
-    for p in model.parameters():  # nothing stays at zero
-        p.data += 0.1 * torch.randn(p.shape, generator=gen, dtype=torch.float64)
-    x = torch.randn(5, 3, 32, 32, generator=gen, dtype=torch.float64)
+    model, reference = build(clip, case, chunk), build(clip, case, 0)
+    x = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     x, labels = clip.encode_image(x) if model.needs == "features" else x, torch.tensor([0, 1, 2, 3, 5])
-    monkeypatch.setitem(fewshot.prompts.CALL, "cpu", 0)  # groups of equal length, however small
-    fast = TextTower.run
+    fast, calls = TextTower.run, []
     for stage in model.stages():
-        calls = []
-        monkeypatch.setattr(TextTower, "run", lambda *a, **kw: calls.append(1) or fast(*a, **kw))  # noqa: B023
+        calls.clear()
+        monkeypatch.setitem(fewshot.prompts.CALL, "cpu", 0)  # groups by length, however little they save
+        monkeypatch.setattr(TextTower, "run", lambda *a, **kw: calls.append(1) or fast(*a, **kw))
         got = step(model, x, labels, stage)
         assert calls, "no text pass went through TextTower.run"
+        monkeypatch.setitem(fewshot.prompts.CALL, "cpu", 10**9)  # all classes at once, in their order
         monkeypatch.setattr(TextTower, "run", plain)
-        want = step(model, x, labels, stage)
+        want = step(reference, x, labels, stage)
         close(got[0], want[0], "loss")
         assert got[1].keys() == want[1].keys() and got[1]
         for name, gradient in got[1].items():
