@@ -27,8 +27,8 @@ from fewshot.methods.coop import few_shot_epochs
 from fewshot.methods.method import Method, Training, coop_lr
 from fewshot.methods.tip_adapter import SHORT
 
-# What each text prompt starts from, in the authors' words: COMMON for Caltech101, StanfordCars and SUN397, and here for any
-# data set without words of its own.
+# What each text prompt starts from, in the authors' words; COMMON for Caltech101, StanfordCars and SUN397, and here for
+# any data set without words of its own.
 COMMON = ("a photo of a", "this is a photo", "this is picture of", "one picture of a")
 TEMPLATES = {
     "imagenet": ("a photo of a", "this is a photo", "this is a", "one picture of a"),
