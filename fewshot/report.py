@@ -1,4 +1,4 @@
-"""Tables, figures and verdicts: views on rows; every number comes from a row or from a published table."""
+"""Tables and verdicts: views on rows; every number comes from a row or from a published table. Figures: curves.py."""
 
 from __future__ import annotations
 
@@ -34,27 +34,18 @@ NOT_RUN = "not run"
 PUBLISHED = "published"  # the profile of numbers that were copied, not measured
 REPRODUCED_WITHIN = 1.0  # points
 
-# Okabe and Ito's colours, dark to light so that greyscale keeps them apart, each with its own marker and dashes.
-LOOKS = [
-    ("#0072B2", "o", "-"),
-    ("#D55E00", "s", "--"),
-    ("#009E73", "^", "-."),
-    ("#CC79A7", "D", ":"),
-    ("#000000", "v", (0, (5, 1, 1, 1, 1, 1))),
-    ("#E69F00", "P", (0, (8, 2))),
-    ("#56B4E9", "X", (0, (3, 1, 1, 1))),
-    ("#7F3C8D", "*", (0, (1, 1))),
-]
-
 
 class Table(pd.DataFrame):
-    """A DataFrame of ready text that a notebook shows as a sortable table with its marks and its caption."""
+    """A DataFrame of ready text that a notebook shows as a sortable table with its marks and its caption.
 
-    _metadata = ["marks", "caption"]
+    `marks`, `tints` (0 to 1) and `hints` (shown under the pointer) are of cells; `kind` is one more class for the style.
+    """
+
+    _metadata = ["marks", "tints", "hints", "caption", "kind"]
 
     def html(self) -> str:
         """A `<table class="sortable">`: best bold, second best underlined, the caption below the head."""
-        marks = getattr(self, "marks", None) or {}
+        marks, tints, hints = (getattr(self, name, None) or {} for name in ("marks", "tints", "hints"))
         head = "".join(
             f'<th scope="col">{_breakable(str(name))}</th>' for name in [self.index.name or "", *self.columns]
         )
@@ -65,13 +56,18 @@ class Table(pd.DataFrame):
                 tag = marks.get((row, name))
                 text, plus_minus, rest = html.escape(str(value)).partition(" ± ")
                 text += f" <small>± {rest}</small>" if plus_minus else ""
-                muted = ' class="not-run"' if value == NOT_RUN else ""
-                cells.append(f"<td{muted}>{f'<{tag}>{text}</{tag}>' if tag else text}</td>")
+                more = ' class="not-run"' if value == NOT_RUN else ""
+                if tint := tints.get((row, name)):
+                    more += f' style="background: rgba(0, 114, 178, {tint:.2f})"'
+                if hint := hints.get((row, name)):
+                    more += f' title="{html.escape(hint)}"'
+                cells.append(f"<td{more}>{f'<{tag}>{text}</{tag}>' if tag else text}</td>")
             body.append(f"<tr>{''.join(cells)}</tr>")
         caption = getattr(self, "caption", "")
         caption = f"<caption>{html.escape(caption)}</caption>" if caption else ""
         rows = "\n".join(body)
-        return f'<table class="sortable">{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>'
+        kind = f"sortable {getattr(self, 'kind', None) or ''}".strip()
+        return f'<table class="{kind}">{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>'
 
     def _repr_html_(self) -> str:
         return self.html()
@@ -172,22 +168,40 @@ def published_table(
 
 
 def wins(rows: pd.DataFrame, shots: int) -> Table:
-    """How often the method of a line beats that of a column: "data sets won – lost", by means over the seeds.
+    """On how many data sets the method of a line beats that of a column, by means over the seeds; "all": won – lost.
 
-    Only data sets that both have count; a difference that vanishes at one decimal is no win.
+    Only data sets that both have count ("2/3" where that is not all of them); a difference that vanishes at one decimal
+    is no win. Bold and tinted where a method wins more often than it loses.
     """
     part = rows[rows["shots"].isin([0, shots])]
     means = {(m, d): mean for m, d, mean in summary(part, ["method", "dataset"])[["method", "dataset", "mean"]].values}
     methods, datasets = _in_order(part["method"].unique()), part["dataset"].unique()
-
-    def cell(a: str, b: str) -> str:
-        gaps = [round(means[a, d] - means[b, d], 1) for d in datasets if (a, d) in means and (b, d) in means]
-        return f"{sum(g > 0 for g in gaps)} – {sum(g < 0 for g in gaps)}" if a != b and gaps else ""
-
-    titles = [_title(m) for m in methods]
-    table = Table([[cell(a, b) for b in methods] for a in methods], index=titles, columns=titles)
-    table.index.name = "method"
-    table.caption = f"Data sets won – lost by the method of the line, {_shots(shots)} per class. {_origin(part)}"
+    titles = {m: _title(m) for m in methods}
+    table = Table("", index=titles.values(), columns=["all", *titles.values()])
+    table.marks, table.tints, table.hints = {}, {}, {}
+    for a in methods:
+        total = [0, 0]
+        for b in (other for other in methods if other != a):
+            both = [d for d in datasets if (a, d) in means and (b, d) in means]
+            if not both:
+                continue
+            gaps = [round(means[a, d] - means[b, d], 1) for d in both]
+            won, lost = sum(g > 0 for g in gaps), sum(g < 0 for g in gaps)
+            total = [total[0] + won, total[1] + lost]
+            cell = titles[a], titles[b]
+            table.loc[cell] = f"{won}" if len(both) == len(datasets) else f"{won}/{len(both)}"
+            table.hints[cell] = (
+                f"{titles[a]} against {titles[b]}: {won} won, {lost} lost, {len(both) - won - lost} equal"
+            )
+            if won > lost:
+                table.marks[cell], table.tints[cell] = "strong", 0.5 * (won - lost) / len(both)
+        table.loc[titles[a], "all"] = f"{total[0]} – {total[1]}"
+    table.index.name, table.kind = "method", "square"
+    table.caption = f"On how many of {len(datasets)} data sets the method of the line beats that of the column, "
+    table.caption += (
+        f"{_shots(shots)} per class; bold where it wins more often than it loses. The first column counts all"
+    )
+    table.caption += f" duels, won – lost. {_origin(part)}"
     return table
 
 
@@ -229,7 +243,7 @@ def gains(rows: pd.DataFrame, low: int, high: int) -> Table:
 
 
 def averaged(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the mean over all data sets, per method, shots and seed, for `shot_curves`; incomplete ones are left out."""
+    """Rows of the mean over all data sets, per method, shots and seed, to draw curves of; incomplete ones are left out."""
     datasets = rows["dataset"].nunique()
     rows = rows.assign(pretrained=rows["pretrained"].fillna(""))  # groupby drops what is missing
     by = ["method", "shots", "seed", "backbone", "pretrained", "profile"]
@@ -240,7 +254,7 @@ def averaged(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_rows(published: pd.DataFrame) -> pd.DataFrame:
-    """Published numbers of the methods that are here, in the form of rows, for `shot_curves` (a figure of its own).
+    """Published numbers of the methods that are here, in the form of rows, to draw curves of (in a figure of their own).
 
     Of CoOp's two context lengths the longer one is taken, which is the default here.
     """
@@ -333,76 +347,6 @@ def paper_here(rows: pd.DataFrame, published: pd.DataFrame) -> Table:
     table.caption = "Published numbers are copied from the papers, the others were measured: "
     table.caption += f"mean ± population standard deviation (number of seeds). {_origin(rows)}"
     return table
-
-
-def shot_curves(rows: pd.DataFrame, published: pd.DataFrame | None = None, columns: int = 3):
-    """Accuracy against shots, a panel per data set: mean with a band of one standard deviation, zero-shot as a line.
-
-    `published` adds the papers' numbers as hollow markers. Returns the matplotlib Figure (closed: a notebook shows it once).
-    """
-    import matplotlib.pyplot as plt
-
-    use_style()
-    points = summary(rows)
-    trained = points[points["method"] != "zero_shot"]
-    datasets = sorted(points["dataset"].unique())
-    if not datasets:
-        raise FewshotError("there is no row to draw; run the experiment first.")
-    methods = _in_order(trained["method"].unique())
-    shots = sorted(trained["shots"].unique())
-    columns = min(columns, len(datasets))
-    lines = -(-len(datasets) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(max(3.6 * columns, 5.4), 2.9 * lines + 0.8), squeeze=False, layout="constrained"
-    )
-    for place, (axis, dataset) in enumerate(zip(axes.flat, datasets, strict=False)):
-        panel = points[points["dataset"] == dataset]
-        for method in methods:
-            colour, marker, dashes = _look(method)
-            curve = panel[panel["method"] == method].sort_values("shots")
-            axis.plot(
-                curve["shots"], curve["mean"], color=colour, marker=marker, linestyle=dashes, label=_title(method)
-            )
-            axis.fill_between(
-                curve["shots"],
-                curve["mean"] - curve["std"],
-                curve["mean"] + curve["std"],
-                color=colour,
-                alpha=0.15,
-                lw=0,
-            )
-            if published is not None:
-                paper = _published_points(published, method, dataset, shots)
-                axis.plot(paper["shots"], paper["top1"], linestyle="", marker=marker, mfc="none", mec=colour, ms=9)
-        for mean in panel.loc[panel["method"] == "zero_shot", "mean"]:
-            axis.axhline(mean, color="#666666", linestyle=(0, (4, 3)), linewidth=1.2, label=_title("zero_shot"))
-        axis.set_title(dataset)
-        if place + columns >= len(datasets):  # nothing below it
-            axis.set_xlabel("training images per class")
-        if place % columns == 0:
-            axis.set_ylabel("accuracy in percent")
-        if shots:
-            axis.set_xscale("log", base=2)
-            axis.set_xticks(shots, [str(k) for k in shots])
-            axis.minorticks_off()
-    for axis in list(axes.flat)[len(datasets) :]:
-        axis.set_visible(False)
-    found = {text: handle for axis in axes.flat for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
-    legend = list(found.items())
-    if published is not None:
-        legend.append(
-            ("published (hollow)", plt.Line2D([], [], linestyle="", marker="o", mfc="none", mec="#333333", ms=9))
-        )
-    figure.legend(
-        [h for _, h in legend],
-        [t for t, _ in legend],
-        loc="outside lower center",
-        ncols=min(4, columns + 1),
-        frameon=False,
-    )
-    figure.suptitle(_origin(rows, short=True), fontsize="small", color="#444444")
-    plt.close(figure)
-    return figure
 
 
 def computing_seconds(rows: pd.DataFrame) -> float:
@@ -567,12 +511,6 @@ def _sign_verdict(paper: float, here: float, std: float, n: int) -> str:
     return "same sign (toy)" if (paper > 0) == (here > 0) else "opposite sign (toy)"
 
 
-def _published_points(published: pd.DataFrame, method: str, dataset: str, shots: list[int]) -> pd.DataFrame:
-    name = dataset.removeprefix("toy/")
-    part = published[(published["method"] == method) & (published["dataset"] == name) & (published["classes"] == "all")]
-    return part[part["shots"].isin(shots)].drop_duplicates("shots")
-
-
 def _is_toy(backbone: str, dataset: str) -> bool:
     return backbone == "toy" or dataset.startswith("toy/")
 
@@ -619,12 +557,8 @@ def _published_title(variant: str) -> str:
     return f"{_title(base)}, {context} context vectors" if context else _title(variant)
 
 
-def _look(method: str):
-    return LOOKS[(_rank(method)[0] - 1) % len(LOOKS)]
-
-
 def _rank(method: str) -> tuple[int, str]:
-    """The registry's order, so that a method has the same place and look on every page."""
+    """The registry's order, so that a method has the same place on every page."""
     from fewshot.methods import METHODS
 
     names = list(METHODS)

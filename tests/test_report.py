@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +9,7 @@ from bs4 import BeautifulSoup
 
 from fewshot.errors import FewshotError
 from fewshot.published import COLUMNS, published, training_times
-from fewshot.report import TITLES, computing_seconds, method_table, paper_here, save, shot_curves, status_table, summary
+from fewshot.report import TITLES, computing_seconds, method_table, paper_here, status_table, summary
 
 NAMES = ("method", "dataset", "shots", "seed", "accuracy")
 
@@ -198,37 +196,7 @@ def test_published_files_are_described_and_sources_named():
     assert training_times().set_index("method").loc["clip_lora", "minutes"] == 50
 
 
-# Figures and status
-
-
-def test_curves_have_a_panel_per_data_set_and_looks_that_greyscale_keeps_apart():
-    figure = shot_curves(ROWS, published("clip_lora"))
-    panels = {axis.get_title(): axis for axis in figure.axes if axis.get_visible()}
-    assert set(panels) == {PETS, FOOD}
-    named = {line.get_label(): line for line in panels[PETS].lines if not line.get_label().startswith("_")}
-    assert set(named) == {"CoOp", "CLIP-LoRA", "Zero-shot CLIP"}
-    assert list(named["CoOp"].get_xdata()) == [1, 4] and list(named["CoOp"].get_ydata()) == [62.0, 72.0]
-    assert named["Zero-shot CLIP"].get_ydata()[0] == 50.0
-    looks = {(line.get_marker(), str(line._dash_pattern)) for line in named.values()}
-    assert len(looks) == 3
-    assert {text.get_text() for text in figure.legends[0].texts} == {*named, "published (hollow)"}
-
-
-def test_a_method_looks_the_same_whatever_stands_beside_it():
-    from fewshot.report import _look
-
-    alone = shot_curves(ROWS[ROWS["method"] == "clip_lora"]).axes[0].lines[0]
-    assert (alone.get_color(), alone.get_marker()) == _look("clip_lora")[:2]
-    trained = [name for name in TITLES if name != "zero_shot"]
-    assert len({_look(name)[0] for name in trained}) == len({str(_look(name)[1:]) for name in trained}) == len(trained)
-
-
-def test_an_svg_is_the_same_bytes_twice(tmp_path):
-    hashes = []
-    for name in ("a.svg", "b.svg"):
-        save(shot_curves(ROWS), tmp_path / "new" / name)
-        hashes.append(hashlib.sha256((tmp_path / "new" / name).read_bytes()).hexdigest())
-    assert hashes[0] == hashes[1] and b"<dc:date>" not in (tmp_path / "new" / "a.svg").read_bytes()
+# Status
 
 
 def test_status_counts_rows_and_seconds_per_method():
