@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command("methods", _methods, "list the methods")
     command("datasets", _datasets, "list the data sets that have a name")
+    _data_parser(commands.add_parser("data", help="the real data sets: list, fetch, check, export-split"))
 
     sub = command("run", _run, "run a grid of experiments; what is done already is not run again")
     sub.add_argument("--methods", nargs="+", required=True, metavar="NAME")
@@ -68,6 +69,45 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("-p", dest="parameters", action="append", default=[], metavar="K=V", help="set a parameter")
     sub.add_argument("-o", dest="output", metavar="FILE", help="executed copy (default: _build/runs/NAME.ipynb)")
     return parser
+
+
+def _data_parser(parser: argparse.ArgumentParser) -> None:
+    parser.description = "The real data sets: what they are, whether they are on this disk, and how to get them."
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, text: str, names: str | None) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=_data, action=name)
+        if names:
+            sub.add_argument("names", nargs=names, metavar="NAME")
+            sub.add_argument("--root", metavar="FOLDER", help="the data root (default: $FEWSHOT_DATA, else the cache)")
+        return sub
+
+    command("list", "a line per data set, or everything about the named ones", "*")
+    sub = command("check", "compare the files on this disk with what they should be", "*")
+    sub.add_argument("--pictures", action="store_true", help="also open every picture's header")
+    sub = command("fetch", "download, check and install data sets, or say what to do by hand", "+")
+    sub.add_argument("--from", dest="source", metavar="PATH", help="a folder with the official files, or one archive")
+    sub.add_argument("--keep", action="store_true", help="keep the downloaded archives")
+    sub = command("export-split", "write the few shots of a draw as JSON lines", None)
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("--shots", type=int, required=True, metavar="K", help="images per class")
+    sub.add_argument("--seed", type=int, default=1, metavar="S")
+    sub.add_argument("--order", default="coop", help="coop or clip_lora (default: coop)")
+    sub.add_argument("-o", dest="output", metavar="FILE", help="default: NAME-Kshots-seedS.jsonl")
+
+
+def _data(options) -> None:
+    from fewshot.data import commands
+
+    if options.action == "list":
+        commands.list_(options.names, options.root)
+    elif options.action == "check":
+        commands.check_(options.names, options.root, options.pictures)
+    elif options.action == "fetch":
+        commands.fetch_(options.names, options.root, options.source, options.keep)
+    else:
+        commands.export_split(options.name, options.shots, options.seed, options.order, options.output)
 
 
 def _methods(options) -> None:

@@ -67,6 +67,15 @@ def made_up(key: str, sizes: dict[str, int] | None = None) -> Rows:
     return rows
 
 
+def small(key: str) -> Rows:
+    """Rows of every class, few of each: where the pictures lie is the question, not how many there are."""
+    one = entry(key)
+    count = {part: one.classes * bool(one.sizes[part]) for part in PARTS}
+    if key == "cub":  # its lists say train or test; a fifth of train is val
+        count["train"] *= 4
+    return made_up(key, count)
+
+
 def class_sizes(key: str, part: str, total: int) -> list[int]:
     """The published class sizes where they are known and fit, else as even as can be."""
     known, classes = DRAWS.get(key, {}).get(f"{part}_class_sizes"), entry(key).classes

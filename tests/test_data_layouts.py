@@ -9,6 +9,7 @@ from pathlib import Path
 
 import layouts
 import pytest
+from layouts import small
 
 from fewshot.data import catalogue, load_dataset
 from fewshot.data.catalogue import entry, keys
@@ -105,15 +106,6 @@ def test_the_cub_split_file_and_the_official_lists_say_the_same(tmp_path, painte
 
 
 # -- other folders
-
-
-def small(key):
-    """Rows of every class, few of each: where the pictures lie is the question, not how many there are."""
-    one = entry(key)
-    count = {part: one.classes * bool(one.sizes[part]) for part in PARTS}
-    if key == "cub":  # its lists say train or test; a fifth of train is val
-        count["train"] *= 4
-    return layouts.made_up(key, count)
 
 
 OTHER = [(key, i) for key in keys() for i, layout in enumerate(entry(key).layouts) if not layout.selection]

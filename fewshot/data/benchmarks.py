@@ -24,9 +24,10 @@ from fewshot.errors import FewshotError
 
 
 class Table(NamedTuple):
-    """What a folder says it holds: C class names, and (path, label) per part, the path as the data set spells it.
+    """What a folder says it holds: class names, and (path, label) per part, the path as the data set spells it.
 
-    listed: the rows are what the folders hold, so no picture of theirs can be missing.
+    classnames: none where the folder does not say; then they are the catalogue's. listed: the rows are what the folders
+    hold, so no picture of theirs can be missing.
     """
 
     classnames: tuple[str, ...]
@@ -69,7 +70,7 @@ def load_benchmark(name: str, root: str | os.PathLike | None = None) -> Dataset:
 
     test = images("test")
     val = test if table.parts["val"] is table.parts["test"] else images("val")
-    return Dataset(one.key, table.classnames, one.template, images("train"), val, test)
+    return Dataset(one.key, table.classnames or one.classnames, one.template, images("train"), val, test)
 
 
 def read_table(one: Entry, place: Place, roots: Sequence[Path] = ()) -> Table:
@@ -92,6 +93,11 @@ def locate(one: Entry, place: Place, table: Table) -> tuple[dict[str, str], list
         else:
             found[path] = where
     return found, missing
+
+
+def table_of(rows: Rows, classnames: tuple[str, ...] = ()) -> Table:
+    """The table of a split's rows."""
+    return Table(classnames, {part: [(path, label) for path, label, _ in rows[part]] for part in PARTS})
 
 
 def not_here(one: Entry, roots: Sequence[Path]) -> FewshotError:
@@ -121,14 +127,14 @@ def _split(one: Entry, place: Place, roots: Sequence[Path]) -> Table:
             "is with FEWSHOT_SPLITS."
         )
     rows = read_split(file)
-    return Table(classnames_of(rows, file), _without_names(rows))
+    return table_of(rows, classnames_of(rows, file))
 
 
 def _cub(one: Entry, place: Place, roots: Sequence[Path]) -> Table:
     """The split file where there is one, else the same rows from the official lists."""
     file = split_file(one, place, roots)
     rows = read_split(file) if file else cub_split(place.images.parent)
-    return Table(classnames_of(rows, file or place.images.parent), _without_names(rows))
+    return table_of(rows, classnames_of(rows, file or place.images.parent))
 
 
 def cub_split(folder: Path) -> Rows:
@@ -173,18 +179,18 @@ def _imagenet(one: Entry, place: Place, roots: Sequence[Path]) -> Table:
     cannot be drawn again anywhere else.
     """
     val = _class_folders(one, place.images, "val/")
-    return Table(one.classnames, {"train": _class_folders(one, place.images, "train/"), "val": val, "test": val}, True)
+    return Table((), {"train": _class_folders(one, place.images, "train/"), "val": val, "test": val}, True)
 
 
 def _wnids(one: Entry, place: Place, roots: Sequence[Path]) -> Table:
     """Test pictures only, in folders called by WordNet ids; labels are the ranks of these folders."""
-    return Table(one.classnames, {"train": [], "val": [], "test": _class_folders(one, place.images)}, True)
+    return Table((), {"train": [], "val": [], "test": _class_folders(one, place.images)}, True)
 
 
 def _numbered(one: Entry, place: Place, roots: Sequence[Path]) -> Table:
     """Test pictures only, in folders 0 .. 999, which are the labels ("10" comes after "9")."""
     test = _class_folders(one, place.images, folders=[str(label) for label in range(one.classes)])
-    return Table(one.classnames, {"train": [], "val": [], "test": test}, True)
+    return Table((), {"train": [], "val": [], "test": test}, True)
 
 
 def _grocery(one: Entry, place: Place, roots: Sequence[Path]) -> Table:
@@ -197,15 +203,11 @@ def _grocery(one: Entry, place: Place, roots: Sequence[Path]) -> Table:
         except ValueError as error:
             raise FewshotError(f'{file} must hold lines of "path, label, coarse label".') from error
 
-    return Table(one.classnames, {which: part(which) for which in PARTS})
+    return Table((), {which: part(which) for which in PARTS})
 
 
 READERS = {"split": _split, "cub": _cub, "aircraft": _aircraft, "imagenet": _imagenet, "wnids": _wnids,
            "numbered": _numbered, "grocery": _grocery}  # fmt: skip
-
-
-def _without_names(rows: Rows) -> dict[str, list[tuple[str, int]]]:
-    return {part: [(path, label) for path, label, _ in rows[part]] for part in PARTS}
 
 
 def _class_folders(

@@ -70,7 +70,7 @@ def check(name: str, root: str | os.PathLike | None = None, pictures: bool = Fal
     if counts != one.sizes:
         sentence = f"{one.key} in {place.folder} has {in_words(counts)}, but should have {in_words(one.sizes)}."
         return state("wrong count", sentence)
-    if one.names and table.classnames != one.names:
+    if table.classnames and table.classnames != one.names:
         return state("wrong names", _other_names(one, table.classnames, place.folder))
     if pictures and (fault := _unreadable(name, root)):
         return state("unreadable", fault)
