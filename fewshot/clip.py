@@ -83,7 +83,19 @@ def load_clip(name: str = "toy", pretrained: str | None = None, *, device: str |
                 f"the weights {pretrained!r} of {name} could not be loaded ({_first_line(error)}); connect to the "
                 "network once, or pass a local weight file as pretrained."
             ) from error
-    return Clip(model, f"{name}/{pretrained}", open_clip.get_tokenizer(name), device=device)
+    return Clip(model, f"{name}/{pretrained}", _tokenizer(name), device=device)
+
+
+def _tokenizer(name: str):
+    import open_clip
+
+    try:
+        return open_clip.get_tokenizer(name)
+    except Exception as error:
+        raise FewshotError(
+            f"the tokenizer of {name} could not be loaded ({_first_line(error)}); connect to the network once, and "
+            "install the package it names."
+        ) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -109,6 +121,8 @@ def _build(config: dict, name: str) -> torch.nn.Module:
             return kind(**config)
     except (TypeError, AssertionError, AttributeError) as error:
         raise FewshotError(f"the configuration of {name} is no open_clip CLIP: {_first_line(error)}.") from error
+    except (RuntimeError, ImportError) as error:  # a tower of a package that is not installed
+        raise FewshotError(f"{name} cannot be built here ({_first_line(error)}).") from error
 
 
 def _load(model: torch.nn.Module, state: Mapping[str, Tensor], name: str) -> None:
