@@ -90,7 +90,7 @@ def summary(rows: pd.DataFrame, by: Iterable[str] = ("method", "dataset", "shots
 
 
 def method_table(rows: pd.DataFrame, shots: int, methods: Iterable[str] | None = None, datasets=None) -> Table:
-    """Methods x data sets at one number of shots: "mean ± std (n)", zero-shot for comparison, the average last.
+    """Methods x data sets at one number of shots: "mean ± std (n)", zero-shot for comparison, the average first.
 
     `methods` and `datasets` ask for lines and columns that may not be run yet; they read "not run". The average covers
     exactly the data sets that a method has (the cell says how many when they are fewer than the table's) and its standard
@@ -123,7 +123,7 @@ def method_table(rows: pd.DataFrame, shots: int, methods: Iterable[str] | None =
             partial[method] = covered
         else:
             means[method, "average"] = mean
-    columns = [*datasets, "average"]
+    columns = ["average", *datasets]
     table = _ranked(text, means, methods, columns)
     note = f"Top-1 accuracy in percent, {_shots(shots)} per class: "
     note += f"mean ± population standard deviation (number of seeds). {_origin(part)}"
@@ -151,11 +151,11 @@ def published_table(
     names = dict(zip(part["variant"], part["method"], strict=True))
     if methods is not None:
         order = [v for m in methods for v in order if names[v] == m]
-    columns = list(dict.fromkeys(part["dataset"]))
+    columns = sorted(dict.fromkeys(part["dataset"]), key=lambda d: d != "average")
     if datasets is not None:
         wanted = [d.removeprefix("toy/") for d in datasets]
         whole = set(columns) - {"average"} <= set(wanted)  # the papers' average belongs to all of theirs
-        columns = [d for d in [*wanted, *(["average"] if whole else [])] if d in columns]
+        columns = [d for d in [*(["average"] if whole else []), *wanted] if d in columns]
     if not order or not columns:
         return None
     means = {(v, d): value for v, d, value in part[["variant", "dataset", "top1"]].itertuples(index=False)}

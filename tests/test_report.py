@@ -49,7 +49,7 @@ def test_summary_is_mean_population_deviation_and_number_of_seeds():
 
 def test_the_table_shows_mean_deviation_and_n_and_what_is_not_run():
     table = method_table(ROWS, 4, methods=["zero_shot", "coop", "clip_lora", "tip_adapter"])
-    assert list(table.columns) == [FOOD, PETS, "average"]
+    assert list(table.columns) == ["average", FOOD, PETS]
     assert table.loc["CoOp", PETS] == "72.0 ± 0.8 (3)" and table.loc["Zero-shot CLIP", PETS] == "50.0 (1)"
     assert table.loc["CLIP-LoRA", FOOD] == "not run" and list(table.loc["Tip-Adapter"]) == ["not run"] * 3
 
