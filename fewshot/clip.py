@@ -438,6 +438,8 @@ class TextTower:
             x = embeddings.reshape(-1, length, width)
             out = self._plain(x, eot.repeat(x.shape[0] // k), deep, adapters)
             return out.view(*groups, k, -1)
+        if deep and shared <= max(new.shape[-2] for new in deep.values()):
+            shared = 0  # deep vectors would be overwritten partly in the prefix and partly after it
         if chunk and k > chunk:
 
             def run(part, ends):

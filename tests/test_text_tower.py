@@ -61,7 +61,7 @@ def test_deep_prompts_equal_the_plain_encoder(clip):
     deep = {i: torch.randn(6, clip.text_width, generator=gen, dtype=torch.float64, requires_grad=True) for i in (1, 2)}
     plain = clip.text.encode(embeddings, eot, deep=deep, fast=False)
     wanted = gradients(plain, ctx, *deep.values())
-    for shared in (0, 7):
+    for shared in (0, 3, 7):  # 3: a prefix that ends among the deep vectors
         fast = clip.text.encode(embeddings[:, : int(eot.max()) + 1], eot, shared, deep=deep)
         close(fast, plain)
         for got, want in zip(gradients(fast, ctx, *deep.values()), wanted, strict=True):
