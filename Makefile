@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install -qq
 UV := UV_SYSTEM_CERTS=true UV_NATIVE_TLS=true $(BIN)/uv pip install -q --python $(BIN)/python
 STRIP := nbstripout --keep-id --keep-count --extra-keys "metadata.papermill cell.metadata.papermill cell.metadata.execution metadata.language_info metadata.widgets"
 
-.PHONY: book test unit strip lock links clean
+.PHONY: book test unit mutations strip lock links clean
 .DELETE_ON_ERROR:
 
 book: $(VENV)/.ready
@@ -34,6 +34,10 @@ unit: $(VENV)/.ready
 
 strip: $(VENV)/.ready
 	$(BIN)/$(STRIP) notebooks/*.ipynb
+
+# 46 typical mistakes, one at a time: each must make the tests that are named for it fail. Takes minutes.
+mutations: $(VENV)/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutations.py
 
 # Asks every linked server; needs a network, so it is no part of `make test`.
 links: book
