@@ -206,6 +206,16 @@ def test_names_and_hashes_agree_with_the_split_files(key):
         assert start == one.folders[label]
 
 
+def test_the_page_of_the_book_shows_what_the_data_file_says():
+    import data_sets
+
+    page = data_sets.PAGE.read_text(encoding="utf-8")
+    assert data_sets.renewed(page) == page, "run python book/data_sets.py"
+    outside = re.sub("<!-- .*? begin -->.*?<!-- .*? end -->", "", page, flags=re.S)
+    assert not re.search(r"\b[\d,]{4,}\b|https?://", outside), "numbers and addresses belong between the marks"
+    assert all(f"`{key}`" in page for key in keys())
+
+
 # -- torchvision looks in the same folders
 
 

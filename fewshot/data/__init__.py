@@ -8,6 +8,7 @@ from pathlib import Path
 from fewshot.data.benchmarks import load_benchmark
 from fewshot.data.catalogue import keys, resolve
 from fewshot.data.dataset import Dataset, Task
+from fewshot.data.draws import export_split, import_split
 from fewshot.data.folders import from_arrays, from_csv, from_folder
 from fewshot.data.images import ImageArrays, ImageFiles, Images
 from fewshot.data.splits import from_split
@@ -19,10 +20,12 @@ __all__ = [
     "ImageFiles",
     "Images",
     "Task",
+    "export_split",
     "from_arrays",
     "from_csv",
     "from_folder",
     "from_split",
+    "import_split",
     "load_dataset",
     "load_task",
 ]
