@@ -92,7 +92,7 @@ def test_settings_of_the_paper_are_found_under_any_of_a_data_sets_names():
     assert (
         paper_setting("toy/oxford_pets") == paper_setting("OxfordPets") == paper_setting("pets") == PAPER["oxford_pets"]
     )
-    assert paper_setting("toy/fgvc_aircraft") == PAPER["fgvc"]
+    assert paper_setting("toy/fgvc_aircraft") == PAPER["fgvc_aircraft"]
     assert paper_setting("my photos") == PAPER["imagenet"]
     model = TipAdapter(tiny.clip(), Names("eurosat", ("a", "b"), "a {}."), TipAdapter.Config(alpha=0.5))
     assert (model.alpha, model.beta, model.search_scale) == (0.5, 1, (12, 10))

@@ -110,6 +110,15 @@ def resolve(name: str) -> str | None:
     return _aliases().get(name.lower())
 
 
+def known_as(dataset: str) -> str:
+    """The data set whose constants apply to `dataset`: "oxford_pets" for "toy/oxford_pets", "OxfordPets" and "pets".
+
+    Another name comes back as its last part, in lower case.
+    """
+    last = dataset.rsplit("/", 1)[-1].lower()
+    return resolve(last) or resolve(last.replace("-", "_")) or last
+
+
 @cache
 def _read() -> dict:
     import yaml

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.clip import unit
+from fewshot.data.catalogue import known_as
 from fewshot.data.dataset import check_template
 from fewshot.errors import FewshotError, unknown
 from fewshot.methods.coop import few_shot_epochs
@@ -68,7 +69,7 @@ class CLIPAdapter(Method):
         c = self.config
         if c.templates is not None:
             return (c.templates,) if isinstance(c.templates, str) else c.templates
-        imagenet = self.dataset.rsplit("/", 1)[-1].lower() == "imagenet"
+        imagenet = known_as(self.dataset) == "imagenet"
         return ENSEMBLE if imagenet and c.variant == "lp++" else (self.template,)
 
     def set_classes(self, classnames: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.clip import unit
+from fewshot.data.catalogue import known_as
 from fewshot.errors import FewshotError
 from fewshot.methods.method import Method, Training, coop_lr
 from fewshot.prompts import Prompts, word_context
@@ -85,6 +86,6 @@ class CoOp(Method):
 
 def few_shot_epochs(shots: int | None, dataset: str) -> int:
     """CoOp's number of epochs."""
-    if dataset.rsplit("/", 1)[-1].lower() == "imagenet" or shots == 1:
+    if known_as(dataset) == "imagenet" or shots == 1:
         return 50
     return 100 if shots is not None and shots <= 4 else 200

@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fewshot.clip import unit
+from fewshot.data.catalogue import known_as
 from fewshot.errors import FewshotError, unknown
 from fewshot.methods.method import Method, cosine_lr
 from fewshot.methods.zero_shot import ENSEMBLE
@@ -225,7 +226,7 @@ def deal(n: int, size: int, steps: int, rng: torch.Generator) -> Tensor:
 
 def hand_crafted(dataset: str, template: str) -> tuple[str, ...]:
     """The data set's own template, and on ImageNet the seven of zero-shot CLIP."""
-    return ENSEMBLE if dataset.rsplit("/", 1)[-1].lower() == "imagenet" else (template,)
+    return ENSEMBLE if known_as(dataset) == "imagenet" else (template,)
 
 
 def check(c: Config) -> None:

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot.clip import unit
+from fewshot.data.catalogue import known_as
 from fewshot.data.dataset import check_template
 from fewshot.errors import FewshotError, unknown
 from fewshot.methods import coop
 from fewshot.methods.coop import CoOp
 from fewshot.methods.method import coop_lr
-from fewshot.methods.tip_adapter import SHORT
 
 TEACHERS = {
     "imagenet": "a photo of a {}.",
@@ -29,7 +29,7 @@ TEACHERS = {
     "stanford_cars": "a photo of a {}.",
     "oxford_flowers": "a photo of a {}, a type of flower.",
     "food101": "a photo of {}, a type of food.",
-    "fgvc": "a photo of a {}, a type of aircraft.",
+    "fgvc_aircraft": "a photo of a {}, a type of aircraft.",
     "sun397": "a photo of a {}.",
     "dtd": "a photo of a {}, a type of texture.",  # CoOp's zero-shot prompt is "{} texture."
     "eurosat": "a centered satellite photo of {}.",
@@ -86,15 +86,9 @@ class KgCoOp(CoOp):
 def teacher_template(given: str | None, table: Mapping[str, str], dataset: str, own: str) -> str:
     """The template that is `given`, else the table's for the data set, else the task's own."""
     if given is None:
-        return table.get(last_name(dataset), own)
+        return table.get(known_as(dataset), own)
     check_template(given)
     return given
-
-
-def last_name(dataset: str) -> str:
-    """The name by which the tables know a data set: "oxford_pets" for "toy/oxford_pets", "OxfordPets" and "pets"."""
-    name = dataset.rsplit("/", 1)[-1].lower().replace("-", "_")
-    return SHORT.get(name, name)
 
 
 def squared_cosine_lr(peak: float, epoch: int, epochs: int, warmup: float = 1e-5) -> float:

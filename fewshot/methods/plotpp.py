@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.clip import unit
+from fewshot.data.catalogue import known_as
 from fewshot.errors import FewshotError
 from fewshot.methods.coop import few_shot_epochs
 from fewshot.methods.method import Method, Training, coop_lr
-from fewshot.methods.tip_adapter import SHORT
 
 # What each text prompt starts from, in the authors' words; COMMON for Caltech101, StanfordCars and SUN397, and here for
 # any data set without words of its own.
@@ -36,7 +36,7 @@ TEMPLATES = {
             "one picture of a texture"),
     "eurosat": ("a centered satellite photo of", "a centered satellite picture of",
                 "this is centered satellite photo of", "one centered satellite photo of a"),
-    "fgvc": ("a photo of an aircraft", "a picture of an aircraft", "this is aircraft picture of",
+    "fgvc_aircraft": ("a photo of an aircraft", "a picture of an aircraft", "this is aircraft picture of",
              "one picture of an aircraft"),
     "food101": ("a photo of a food", "this is a food photo", "this is food picture of", "one picture of a food"),
     "oxford_flowers": ("a photo of a flower", "one picture of a flower", "this is flower picture of",
@@ -154,8 +154,7 @@ class PLOTpp(Method):
 
 def paper_templates(dataset: str) -> tuple[str, ...]:
     """The authors' templates of a data set, by its last name."""
-    name = dataset.rsplit("/", 1)[-1].lower().replace("-", "_")
-    return TEMPLATES.get(SHORT.get(name, name), COMMON)
+    return TEMPLATES.get(known_as(dataset), COMMON)
 
 
 def transport_logits(

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot.clip import unit
+from fewshot.data.catalogue import known_as
 from fewshot.errors import FewshotError
 from fewshot.methods import coop
 from fewshot.methods.coop import CoOp
-from fewshot.methods.kgcoop import last_name, teacher_template
+from fewshot.methods.kgcoop import teacher_template
 from fewshot.prompts import clean
 
 TEMPLATES = {  # of the teacher, and of the words to start from
@@ -30,7 +31,7 @@ TEMPLATES = {  # of the teacher, and of the words to start from
     "stanford_cars": "a photo of a {}.",
     "oxford_flowers": "a type of flower, a photo of a {}.",
     "food101": "a type of food, a photo of {}.",
-    "fgvc": "a type of aircraft, a photo of a {}.",
+    "fgvc_aircraft": "a type of aircraft, a photo of a {}.",
     "sun397": "a photo of a {}.",
     "dtd": "a texture of {}.",
     "eurosat": "a centered satellite photo of {}.",
@@ -54,7 +55,7 @@ class ProGrad(CoOp):
     def __init__(self, clip, task, config=None, *, seed=None) -> None:
         super().__init__(clip, task, config, seed=seed)
         c = self.config
-        gentler = last_name(self.dataset) in GENTLER and self.shots in (8, 16)
+        gentler = known_as(self.dataset) in GENTLER and self.shots in (8, 16)
         self.lam = c.lam if c.lam is not None else 0.8 if gentler else 1.0
         if not self.lam >= 0 or not c.tau > 0:
             raise FewshotError(f"{self.name} needs lam from 0 on and tau above 0, not {self.lam} and {c.tau}.")

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.clip import unit
+from fewshot.data.catalogue import known_as
 from fewshot.errors import FewshotError, unknown
 from fewshot.methods.method import Method, Training, coop_lr, cosine_lr
-from fewshot.methods.tip_adapter import PAPER, paper_setting
 from fewshot.methods.zero_shot import ENSEMBLE
 
 BASES = ("regular", "enhanced")
@@ -56,8 +56,8 @@ class TaskRes(Method):
             )
         if c.projection_epochs < 0 or c.projection_lr < 0:
             raise FewshotError(f"projection_lr and projection_epochs of {self.name} must be 0 or more.")
-        imagenet = self.dataset.rsplit("/", 1)[-1].lower() == "imagenet"
-        flowers = paper_setting(self.dataset) == PAPER["oxford_flowers"]
+        imagenet = known_as(self.dataset) == "imagenet"
+        flowers = known_as(self.dataset) == "oxford_flowers"
         self.alpha = (1.0 if flowers else 0.5) if c.alpha is None else c.alpha
         self.peak_lr = (2e-4 if imagenet else 2e-3) if c.lr is None else c.lr
         self.templates = (*ENSEMBLE, self.template) if imagenet else (self.template,)

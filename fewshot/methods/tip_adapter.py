@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot.clip import unit
+from fewshot.data.catalogue import known_as
 from fewshot.errors import FewshotError
 from fewshot.methods.method import Method
 
@@ -25,7 +26,7 @@ PAPER = {
     "caltech101": ((12, 5), (1, 3)),
     "dtd": ((13, 13), (1, 2)),
     "eurosat": ((12, 10), (1, 2)),
-    "fgvc": ((30, 30), (1, 5)),
+    "fgvc_aircraft": ((30, 30), (1, 5)),
     "food101": ((10, 10), (1, 1.17)),
     "oxford_flowers": ((50, 50), (1, 10)),
     "oxford_pets": ((7, 3), (1, 1.17)),
@@ -33,19 +34,11 @@ PAPER = {
     "sun397": ((12, 10), (1, 1.17)),
     "ucf101": ((7, 3), (1, 3)),
 }
-SHORT = {
-    "caltech": "caltech101", "describable_textures": "dtd", "describabletextures": "dtd", "fgvc_aircraft": "fgvc",
-    "fgvcaircraft": "fgvc", "aircraft": "fgvc", "food": "food101", "flowers": "oxford_flowers",
-    "flowers102": "oxford_flowers", "oxfordflowers": "oxford_flowers", "pets": "oxford_pets",
-    "oxfordpets": "oxford_pets", "cars": "stanford_cars", "stanfordcars": "stanford_cars", "sun": "sun397",
-    "ucf": "ucf101",
-}  # fmt: skip
 
 
 def paper_setting(dataset: str) -> tuple[tuple[float, float], tuple[float, float]]:
     """The authors' search range and initial (beta, alpha) of a data set, by its last name; ImageNet's for any other."""
-    name = dataset.rsplit("/", 1)[-1].lower().replace("-", "_")
-    return PAPER.get(SHORT.get(name, name), PAPER["imagenet"])
+    return PAPER.get(known_as(dataset), PAPER["imagenet"])
 
 
 @dataclass(frozen=True)

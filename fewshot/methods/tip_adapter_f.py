@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fewshot.data.catalogue import known_as
 from fewshot.methods.method import Training, cosine_lr
-from fewshot.methods.tip_adapter import PAPER, TipAdapter, paper_setting
 from fewshot.methods.tip_adapter import Config as CacheConfig
+from fewshot.methods.tip_adapter import TipAdapter
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class TipAdapterF(TipAdapter):
 
     def epochs(self) -> int:
         """20, and 100 on EuroSAT."""
-        return 100 if paper_setting(self.dataset) == PAPER["eurosat"] else 20
+        return 100 if known_as(self.dataset) == "eurosat" else 20
 
     def optimizer(self) -> torch.optim.Optimizer:
         c = self.config
