@@ -40,14 +40,12 @@ def _parser() -> argparse.ArgumentParser:
     command("datasets", _datasets, "list the data sets that have a name")
     _data_parser(commands.add_parser("data", help="the real data sets: list, fetch, check, export-split"))
 
+    sub = command("plan", _plan, "say what a grid needs: runs to do, hours, memory, disk, and what is missing")
+    _grid_options(sub)
+    sub.add_argument("--rows", metavar="FILE", help="also look into this file for what is done (always: results/)")
+
     sub = command("run", _run, "run a grid of experiments; what is done already is not run again")
-    sub.add_argument("--methods", nargs="+", required=True, metavar="NAME")
-    sub.add_argument("--datasets", nargs="+", required=True, metavar="NAME", help="names, or folders of images")
-    sub.add_argument("--shots", nargs="+", type=int, default=[1, 2, 4, 8, 16], metavar="K", help="images per class")
-    sub.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="S")
-    sub.add_argument("--profile", default="toy", help="toy, paper, smoke or a YAML file (default: toy)")
-    sub.add_argument("--selection", help="fixed, fewval or oracle (default: the method's own)")
-    sub.add_argument("--experiment", default="cli", help="a name for these rows (default: cli)")
+    _grid_options(sub)
     sub.add_argument("--rows", required=True, metavar="FILE", help="JSON lines file to append to")
     sub.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: 0, run here)")
 
@@ -69,6 +67,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("-p", dest="parameters", action="append", default=[], metavar="K=V", help="set a parameter")
     sub.add_argument("-o", dest="output", metavar="FILE", help="executed copy (default: _build/runs/NAME.ipynb)")
     return parser
+
+
+def _grid_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--methods", nargs="+", required=True, metavar="NAME")
+    sub.add_argument("--datasets", nargs="+", required=True, metavar="NAME", help="names, or folders of images")
+    sub.add_argument("--shots", nargs="+", type=int, default=[1, 2, 4, 8, 16], metavar="K", help="images per class")
+    sub.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="S")
+    sub.add_argument("--profile", default="toy", help="toy, paper, smoke or a YAML file (default: toy)")
+    sub.add_argument("--selection", help="fixed, fewval or oracle (default: the method's own)")
+    sub.add_argument("--test-images", type=int, metavar="N", help="test on at most N pictures (default: on all)")
+    sub.add_argument("--experiment", default="cli", help="a name for these rows (default: cli)")
 
 
 def _data_parser(parser: argparse.ArgumentParser) -> None:
@@ -125,13 +134,10 @@ def _datasets(options) -> None:
     print("or the path of a folder with one sub-folder of images per class")
 
 
-def _run(options) -> None:
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
+def _grid(options) -> list:
+    from fewshot.runs import grid
 
-    from fewshot.runs import grid, run_grid
-
-    runs = grid(
+    return grid(
         options.experiment,
         options.methods,
         options.datasets,
@@ -139,7 +145,23 @@ def _run(options) -> None:
         options.seeds,
         options.profile,
         options.selection,
+        limit=options.test_images,
     )
+
+
+def _plan(options) -> None:
+    from fewshot.plan import command
+
+    command(options, _grid(options))
+
+
+def _run(options) -> None:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    from fewshot.runs import run_grid
+
+    runs = _grid(options)
     if options.workers < 0:
         raise FewshotError("--workers must be 0 or more.")
     if options.workers:
@@ -247,7 +269,9 @@ def _notebook(options) -> None:
         kind = known[name]["inferred_type_name"]
         if kind and kind != "None":
             if kind not in KINDS:
-                raise FewshotError(f"{path.name} annotates {name} with {kind}, and only {', '.join(KINDS)} are understood.")
+                raise FewshotError(
+                    f"{path.name} annotates {name} with {kind}, and only {', '.join(KINDS)} are understood."
+                )
             values[name] = coerce(name, text, KINDS[kind])
         else:
             values[name] = yaml.safe_load(text)

@@ -44,6 +44,20 @@ def published(*sources: str):
     return pd.concat([_table(name, SOURCES[name]) for name in sources or SOURCES], ignore_index=True)
 
 
+def zero_shot_values():
+    """What zero-shot CLIP must give with OpenAI's weights: columns backbone, dataset, templates, top1, source.
+
+    The ViT-B/16 values are those of the CLIP-LoRA paper (table 2), which were made with each data set's own template.
+    """
+    import pandas as pd
+
+    table = published("clip_lora")
+    table = table[(table["method"] == "zero_shot") & (table["dataset"] != "average")]
+    table = table.assign(backbone="ViT-B-16-quickgelu", templates="task", source="CLIP-LoRA table 2")
+    more = _read("zero_shot.csv")
+    return pd.concat([table[list(more.columns)], more], ignore_index=True)
+
+
 def training_times():
     """Minutes of training on 16-shot ImageNet as the CLIP-LoRA paper measured them (table 1): method, minutes, setting."""
     return _read("clip_lora_table1_training_time.csv").rename(columns={"training_time_minutes": "minutes"})

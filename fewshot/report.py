@@ -29,8 +29,17 @@ TITLES = {
     "maple": "MaPLe",
     "clip_lora": "CLIP-LoRA",
 }
-SETTING = ["profile", "backbone", "pretrained", "selection", "config", "clip"]  # must not vary unseen in a mean
+SETTING = [
+    "profile",
+    "backbone",
+    "pretrained",
+    "selection",
+    "config",
+    "clip",
+    "limit",
+]  # must not vary unseen in a mean
 NOT_RUN = "not run"
+TEMPLATES = {"task": "own template", "photo": "a photo of a {}.", "ensemble": "seven templates"}  # of zero-shot
 PUBLISHED = "published"  # the profile of numbers that were copied, not measured
 REPRODUCED_WITHIN = 1.0  # points
 
@@ -250,6 +259,8 @@ def averaged(rows: pd.DataFrame) -> pd.DataFrame:
     groups = rows.groupby(by, sort=False)["accuracy"].agg(["mean", "size"]).reset_index()
     whole = groups[groups["size"] == datasets].rename(columns={"mean": "accuracy"})
     name = f"average of {datasets} data sets"
+    if "limit" in rows and rows["limit"].notna().any():
+        name += f" (at most {rows['limit'].max():.0f} test pictures each)"
     return whole.assign(dataset=f"toy/{name}" if rows["dataset"].str.startswith("toy/").all() else name)
 
 
@@ -324,7 +335,7 @@ def paper_here(rows: pd.DataFrame, published: pd.DataFrame) -> Table:
             if not toy:
                 verdict = _difference_verdict(paper, row, mean)
             elif method == "zero_shot":
-                verdict = "not comparable (toy)"
+                verdict = "not comparable: toy"
             else:
                 verdict = _sign_verdict(gain_paper, gain, std, n)
             lines.append(
@@ -347,6 +358,73 @@ def paper_here(rows: pd.DataFrame, published: pd.DataFrame) -> Table:
     table.caption = "Published numbers are copied from the papers, the others were measured: "
     table.caption += f"mean ± population standard deviation (number of seeds). {_origin(rows)}"
     return table
+
+
+def gate(rows: pd.DataFrame, values: pd.DataFrame, datasets: Iterable[str] | None = None) -> Table:
+    """The zero-shot gate: accuracy per data set and template set, the published value, and a verdict per data set.
+
+    `values` as `published.zero_shot_values()`. The verdict is "agrees" (within a point), "off by x", "not comparable: why",
+    or "not run"; a published value counts for the backbone and the template set it was made with.
+    """
+    rows = rows[rows["method"] == "zero_shot"]
+    datasets = list(datasets) if datasets is not None else sorted(rows["dataset"].unique())
+    lines = {name: _gate_line(rows[rows["dataset"] == name], values, name) for name in datasets}
+    table = Table(pd.DataFrame.from_dict(lines, orient="index", columns=[*TEMPLATES.values(), "published", "verdict"]))
+    table.index.name = "data set"
+    table.caption = (
+        "Zero-shot top-1 accuracy in percent by the sentences around the class name, the published value for the "
+    )
+    table.caption += f"same backbone (and its sentences), and whether they agree within a point. {_origin(rows)}"
+    return table
+
+
+def gate_verdict(rows: pd.DataFrame, values: pd.DataFrame, datasets: Iterable[str] | None = None) -> str:
+    """The gate in one line, for the chapters that stand on it."""
+    table = gate(rows, values, datasets)
+    groups: dict[str, list[str]] = {}
+    for name, verdict in table["verdict"].items():
+        off = verdict.startswith("off")
+        groups.setdefault("off" if off else verdict, []).append(f"{name} ({verdict})" if off else name)
+    words = []
+    for verdict, names in groups.items():
+        listed = (
+            ""
+            if len(names) == len(table)
+            else f" ({', '.join(names)})"
+            if verdict != "off"
+            else f": {', '.join(names)}"
+        )
+        words.append(f"{len(names)} of {len(table)} data sets {verdict}{listed}")
+    hold = (
+        "" if groups.keys() <= {"agrees"} or "off" not in groups else " Find out why before trusting the numbers below."
+    )
+    return f"Zero-shot gate: {'; '.join(words) or 'no data set'}.{hold}"
+
+
+def _gate_line(rows: pd.DataFrame, values: pd.DataFrame, name: str) -> list[str]:
+    here = {row["config"]["templates"]: row for row in rows.to_dict("records")}
+    cells = [f"{here[key]['accuracy']:.1f}" if key in here else NOT_RUN for key in TEMPLATES]
+    backbones = {row["backbone"] for row in here.values()} or {"ViT-B-16-quickgelu"}
+    known = values[values["backbone"].isin(backbones) & (values["dataset"] == name)]
+    said = "; ".join(f"{v.top1:.1f} ({TEMPLATES[v.templates]})" for v in known.itertuples())
+    if not here:
+        return [*cells, said or "–", NOT_RUN]
+    any_row = next(iter(here.values()))
+    if _is_toy(any_row["backbone"], name):
+        return [*cells, "–", "not comparable: toy"]
+    if any_row["backbone"] not in set(values["backbone"]):
+        return [*cells, "–", f"not comparable: backbone {any_row['backbone']}"]
+    if why := _other_model(any_row, any_row["backbone"]):
+        return [*cells, said or "–", f"not comparable: {why}"]
+    if pd.notna(any_row.get("limit")):
+        return [*cells, said or "–", f"not comparable: {any_row['limit']:.0f} test pictures"]
+    if known.empty:
+        return [*cells, "–", "not comparable: nothing published"]
+    gaps = [here[v.templates]["accuracy"] - v.top1 for v in known.itertuples() if v.templates in here]
+    if not gaps:
+        return [*cells, said, NOT_RUN]
+    worst = max(gaps, key=abs)
+    return [*cells, said, "agrees" if abs(worst) <= REPRODUCED_WITHIN else f"off by {_signed(worst)}"]
 
 
 def computing_seconds(rows: pd.DataFrame) -> float:
@@ -488,21 +566,36 @@ def _average(rows: pd.DataFrame, datasets: list[str]) -> tuple[float, float, int
 
 
 def _difference_verdict(paper, row, mean: float) -> str:
-    if row["backbone"] != "ViT-B-16-quickgelu" or row["pretrained"] != "openai":
-        return f"not comparable (backbone {row['backbone']})"
+    if why := _other_model(row):
+        return f"not comparable: {why}"
     if paper.source == "text_adapter":
-        return "not comparable (the paper names no backbone)"
+        return "not comparable: the paper names no backbone"
     if row["profile"] != "paper":
-        return f"not comparable (profile {row['profile']})"
+        return f"not comparable: profile {row['profile']}"
+    if pd.notna(row.get("limit")):
+        return f"not comparable: {row['limit']:.0f} test pictures"
     difference = mean - paper.top1
     return "reproduced" if abs(difference) <= REPRODUCED_WITHIN else f"off by {_signed(difference)}"
 
 
+def _other_model(row, backbone: str = "ViT-B-16-quickgelu") -> str | None:
+    """Why a row's model is not the papers' (another one, or other weights in it); None when it is."""
+    if row["backbone"] != backbone:
+        return f"backbone {row['backbone']}"
+    weights = row.get("weights")
+    if not isinstance(weights, str):  # rows from before this was recorded
+        weights = Path(row["pretrained"]).name if isinstance(row["pretrained"], str) else "none"
+        weights = weights if weights == "openai" else f"weights {weights}"
+    elif weights != "openai" and " " not in weights:
+        weights = f"weights {weights}"
+    return None if weights == "openai" else weights
+
+
 def _sign_verdict(paper: float, here: float, std: float, n: int) -> str:
     if here != here:
-        return "not comparable (zero_shot not run)"
+        return "not comparable: zero_shot not run"
     if paper != paper:
-        return "not comparable (toy)"
+        return "not comparable: toy"
     error = std / (n - 1) ** 0.5 if n > 1 else 1.0  # population std / sqrt(n - 1) = standard error of the mean
     if abs(here) <= error:
         return "undecided (toy gain within its noise)"
@@ -518,13 +611,18 @@ def _is_toy(backbone: str, dataset: str) -> bool:
 def _origin(rows: pd.DataFrame, short: bool = False) -> str:
     if rows.empty:
         return ""
+    if "limit" in rows and rows["limit"].notna().any():
+        most = f"at most {rows['limit'].max():.0f} test pictures"
+        whole = _origin(rows.drop(columns="limit"), short)
+        return f"{whole}, {most}" if short else f"{whole} Tested on {most} of a data set: comparable with no paper."
     if (rows["profile"] == PUBLISHED).all():
         return "published numbers: real data sets, ViT-B/16"
     toy = [_is_toy(*pair) for pair in rows[["backbone", "dataset"]].drop_duplicates().values]
     if all(toy):
         return "toy world" if short else "Measured in the toy world: compare within the table, not with papers."
     name = ", ".join(
-        f"{b} {p}" if isinstance(p, str) else b for b, p in rows[["backbone", "pretrained"]].drop_duplicates().values
+        f"{b} {Path(p).name}" if isinstance(p, str) else b
+        for b, p in rows[["backbone", "pretrained"]].drop_duplicates().values
     )
     return name if short else f"Measured with {name}."
 

@@ -35,7 +35,8 @@ class Run:
     `shots` 0 means that no training image is seen (zero_shot only), -1 that all are; `config` holds what differs from
     the method's defaults; `selection` None is the method's headline selection. `target` says what is tested when that is
     not the data set's own test: "base" and "new" learn on the base half of the classes and test on that half or on the
-    other; the name of a data set tests there, with its class names, what was learned here.
+    other; the name of a data set tests there, with its class names, what was learned here. `limit` tests on at most that
+    many pictures, evenly over the classes; None on all: only those numbers are comparable.
     """
 
     experiment: str
@@ -49,6 +50,7 @@ class Run:
     selection: str | None = None
     profile: str = "toy"
     target: str | None = None
+    limit: int | None = None
 
     def __post_init__(self):
         if isinstance(self.shots, bool) or not isinstance(self.shots, int) or self.shots < ALL:
@@ -61,13 +63,17 @@ class Run:
             )
         if self.target and self.selection == "oracle":
             raise FewshotError(f"oracle chooses on the test of {self.dataset}; it has no meaning with target=.")
+        if self.limit is not None and (
+            isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 1
+        ):
+            raise FewshotError(f"limit must be a number of test pictures, or None for all, not {self.limit!r}.")
 
     @property
     def key(self) -> str:
         """16 hex digits over everything in this description that decides the result.
 
         In: method, data set, shots, seed (not for 0 shots: nothing is drawn), configuration, backbone, pretrained tag,
-        selection, target. Out: the experiment and the profile, which are only names (a profile acts through `config`,
+        selection, target, limit. Out: the experiment and the profile, which are only names (a profile acts through `config`,
         `backbone` and `pretrained`), so two experiments share a run. A field that is None is left out as well, so that a new
         optional field leaves the keys of older rows as they are.
 
@@ -89,17 +95,19 @@ class Run:
         values = {name: None if _missing(row[name]) else row[name] for name in names}
         values |= {"shots": int(values["shots"]), "seed": int(values["seed"])}
         asked = row["selection_asked"]
-        target = row.get("target")
+        target, limit = row.get("target"), row.get("limit")
         return cls(
             **values,
             config=row["overrides"],
             selection=None if _missing(asked) else asked,
             target=None if _missing(target) else target,
+            limit=None if _missing(limit) else int(limit),
         )
 
     def __str__(self) -> str:
         where = self.dataset + (f" to {self.target}" if self.target else "")
-        return f"{self.method} on {where}, {'all' if self.shots == ALL else self.shots} shots, seed {self.seed}"
+        text = f"{self.method} on {where}, {'all' if self.shots == ALL else self.shots} shots, seed {self.seed}"
+        return text + (f", {self.limit} test pictures" if self.limit else "")
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,15 @@ class Profile:
     backbone: str = "toy"
     pretrained: str | None = None
     methods: dict[str, dict] = field(default_factory=dict)
+
+
+PROFILE_FIELDS = (
+    "profile",
+    "backbone",
+    "weights",
+    "pretrained",
+    "methods",
+)  # weights: the notebooks' word for pretrained
 
 
 def load_profile(name: str | os.PathLike) -> Profile:
@@ -135,8 +152,14 @@ def load_profile(name: str | os.PathLike) -> Profile:
     if not isinstance(content, dict):
         raise FewshotError(f"{path.name} is not a mapping; start from profiles/toy.yaml.")
     for part in content:
-        if part not in ("backbone", "pretrained", "methods"):
-            raise unknown(f"field of the profile {path.name}", part, ("backbone", "pretrained", "methods"))
+        if part not in PROFILE_FIELDS:
+            raise unknown(f"field of the profile {path.name}", part, PROFILE_FIELDS)
+    if content.pop("profile", path.stem) != path.stem:
+        raise FewshotError(f"{path.name}: profile must be {path.stem!r}, the name of the file.")
+    if "weights" in content:
+        if "pretrained" in content:
+            raise FewshotError(f"{path.name}: weights and pretrained are two words for one thing; keep one of them.")
+        content["pretrained"] = content.pop("weights")
     methods = content.pop("methods", None) or {}
     if not isinstance(methods, dict):
         raise FewshotError(f"{path.name}: methods is not a mapping from a method to its options.")
@@ -163,6 +186,7 @@ def grid(
     profile: str | Profile = "toy",
     selection: str | None = None,
     targets: Iterable[str | None] = (None,),
+    limit: int | None = None,
 ) -> list[Run]:
     """Every combination, data set by data set; zero_shot appears once per data set and target, with 0 shots.
 
@@ -204,7 +228,7 @@ def grid(
         overrides = profile.methods.get(method, {})
         asked = None if method == "zero_shot" else selection
         where = (profile.backbone, profile.pretrained, asked, profile.name)
-        return [Run(experiment, method, dataset, k, seed, overrides, *where, target) for target in targets]
+        return [Run(experiment, method, dataset, k, seed, overrides, *where, target, limit) for target in targets]
 
     runs = []
     for dataset in datasets:
@@ -251,10 +275,11 @@ def run(one: Run) -> dict:
     model, seconds_fit = _fit(one, task, clock)
     if one.selection == "oracle":
         start = clock()
-        oracle(model, task.test)
+        oracle(model, limited(task.test, one.limit))
         seconds_fit += clock() - start
     start = clock()
-    result = evaluate(model, *_test(one, model))
+    pictures, classes = _test(one, model)
+    result = evaluate(model, limited(pictures, one.limit), classes)
     seconds_evaluate = clock() - start
     peak, peak_of = _peak_memory(clip.device if gpu else None)
     config = _jsonable(asdict(model.config))
@@ -266,6 +291,7 @@ def run(one: Run) -> dict:
         "selection_asked": one.selection,
         "selection": one.selection or type(model).selection,
         "clip": clip.fingerprint,
+        "weights": _origin(one.pretrained),
         "stamp": _digest([clip.fingerprint, config]),
         "split_hash": task.split_hash if one.shots else None,
         "chosen": model.chosen,
@@ -280,6 +306,27 @@ def run(one: Run) -> dict:
         "hardware": hardware(clip.device if gpu else None),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def limited(images, limit: int | None):
+    """At most `limit` of the pictures, the first ones of each class, as many of one class as of another; None: all."""
+    import numpy as np
+
+    if limit is None or limit >= len(images):
+        return images
+    labels = images.labels
+    rank = np.empty(len(labels), int)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        rank[own] = np.arange(len(own))
+    return images.subset(np.sort(np.lexsort((labels, rank))[:limit]))
+
+
+@functools.cache
+def _origin(pretrained: str | None) -> str | None:
+    from fewshot.weights import origin
+
+    return origin(pretrained) if pretrained and Path(pretrained).expanduser().is_file() else pretrained
 
 
 def _task(one: Run):
@@ -308,7 +355,7 @@ def _fit(one: Run, task, clock: Callable[[], float]):
 
     if one.target is None:
         return train()
-    shared = replace(one, target="base" if one.target in HALVES else None)
+    shared = replace(one, target="base" if one.target in HALVES else None, limit=None)
     name = _digest([shared.key, stamp(one), task.split_hash, _code()])
     path = cache_dir() / "models" / f"{name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -378,6 +425,9 @@ def run_grid(
     `progress`: True shows a bar on a terminal; a function is called with (done, total). After `minutes` no further run is
     started, and the rows returned are those that are there.
 
+    Before the first run everything that the runs need is looked for (see fewshot.plan.require), so that a data set or weights
+    that cannot be had stop the grid when nothing has been spent yet.
+
     A failing run does not stop the others; at the end a FewshotError names the failures and where their tracebacks are.
     Ctrl-C raises Interrupted; without an executor it loses the run under way, with one it waits for those under way.
     """
@@ -391,6 +441,10 @@ def run_grid(
     for key, expected in stamps.items():
         if rows.get(key, expected) is not None:
             del todo[key]
+    if run_one is run:
+        from fewshot.plan import require
+
+        require(todo.values())
     failed: dict[str, BaseException] = {}
     lost = 0
     deadline = None if minutes is None else time.monotonic() + 60 * minutes

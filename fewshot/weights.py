@@ -6,6 +6,7 @@ OpenAI distributes its models, of which only the tensors are read (the program i
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -50,6 +51,38 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, torch.Tensor], bool]:
     state = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, torch.Tensor)}
     openai = archive or any(k in state for k in OPENAI_EXTRAS)
     return {k: v for k, v in state.items() if k not in OPENAI_EXTRAS}, openai
+
+
+def origin(path: str | Path) -> str:
+    """What a weight file is: "openai" for one of OpenAI's own (by its sha256), else the note "origin" in the header of a
+    .safetensors file (`save_file(state, path, metadata={"origin": "random weights"})`), else "weights NAME".
+    """
+    path = Path(path).expanduser()
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "pt") as file:
+                if note := (file.metadata() or {}).get("origin"):
+                    return note
+        except (OSError, SafetensorError):
+            pass  # loading it says what is wrong
+    elif _sha256(path) in _openai_hashes():
+        return "openai"
+    return f"weights {path.name}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _openai_hashes() -> set[str]:
+    """OpenAI's addresses name the sha256 of the file: .../models/SHA256/ViT-B-16.pt."""
+    import open_clip
+
+    addresses = [open_clip.pretrained.get_pretrained_url(model, "openai") for model in open_clip.list_models()]
+    return {address.split("/")[-2] for address in addresses if "openaipublic" in address}
 
 
 def config_from_state_dict(state: dict[str, torch.Tensor], quick_gelu: bool) -> dict:
