@@ -12,7 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Behaviour:
-    """How one path answers. `cut`: bytes after which each connection breaks, in turn (then no more breaks)."""
+    """How one path answers. `cut`: bytes after which each connection breaks, in turn (then no more breaks).
+
+    always_cut: the same for all. to: redirect. pause: seconds per 4 kB. stall: falls silent there. type, tag: its headers.
+    length: does it say how long the content is. shift: how many bytes before the asked one it begins. busy: times of 503.
+    """
 
     content: bytes = b""
     status: int = 200
@@ -25,6 +29,7 @@ class Behaviour:
     type: str = "application/octet-stream"
     tag: str | None = '"1"'
     length: bool = True
+    shift: int = 0
     busy: int = 0
 
 
@@ -71,7 +76,7 @@ def answer(request: BaseHTTPRequestHandler, how: Behaviour | None, closing: thre
     total, start, wanted = len(how.content), 0, request.headers.get("Range", "")
     same = request.headers.get("If-Range") in (None, how.tag)
     if how.ranges and wanted.startswith("bytes=") and same:
-        start = int(wanted[6:].rstrip("-"))
+        start = int(wanted[6:].rstrip("-")) - how.shift
     headers = {"Content-Type": how.type, **({"ETag": how.tag} if how.tag else {})}
     if start >= total > 0:
         return head(request, 416, {"Content-Range": f"bytes */{total}", "Content-Length": "0"})

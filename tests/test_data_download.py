@@ -117,6 +117,28 @@ def test_a_part_that_is_complete_or_too_long_is_noticed(get, tmp_path, part):
     assert get(Behaviour(CONTENT)).read_bytes() == CONTENT
 
 
+def test_a_range_that_begins_elsewhere_is_not_glued_on(get, server):
+    found = get(Behaviour(CONTENT, cut=[100_000], shift=10), sha256=None)
+    assert found.read_bytes() == CONTENT and [bool(wanted) for _, wanted, _ in server.asked] == [False, True, False]
+
+
+def test_an_end_that_nobody_reports_is_noticed_by_the_length(get, server, monkeypatch):
+    """Older urllib3 ends such a download without a word."""
+    from requests import Response
+
+    real, calls = Response.iter_content, []
+
+    def short(self, size):
+        calls.append(self)
+        for i, chunk in enumerate(real(self, size)):
+            if len(calls) == 1 and i == 1:
+                return
+            yield chunk
+
+    monkeypatch.setattr(Response, "iter_content", short)
+    assert get(Behaviour(CONTENT), sha256=None).read_bytes() == CONTENT and len(server.asked) == 2
+
+
 def test_redirects_are_followed_and_ranges_with_them(get, server):
     server["/real"] = Behaviour(CONTENT, cut=[50_000])
     assert get(Behaviour(to=server.url("/real"))).read_bytes() == CONTENT
@@ -276,5 +298,5 @@ def test_a_limit_of_the_operating_system_is_said_too(server, tmp_path):
 
 def test_a_folder_that_cannot_be_made(server, tmp_path):
     (tmp_path / "into").write_text("a file")
-    with pytest.raises(FewshotError, match="writing to .* failed"):
+    with pytest.raises(FewshotError, match="writing to .* failed .*; see that it can be written to and run"):
         download(Download("a.bin", addresses=(server.url("/a.bin"),)), tmp_path / "into", **FAST)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -526,6 +528,16 @@ def test_the_commands_on_an_empty_disk(world, capsys):
         and err.startswith("fewshot: dtd is not on this disk (looked in ")
         and err.count("\n") == 1
     )
+
+
+def test_listing_and_checking_need_no_torch(tmp_path):
+    code = (
+        "import sys\nfrom fewshot.__main__ import main\nmain(['data', 'list'])\nmain(['data', 'check'])\n"
+        "assert not {'torch', 'open_clip', 'pandas'} & set(sys.modules)"
+    )
+    environment = {**os.environ, "FEWSHOT_DATA": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("key", keys())

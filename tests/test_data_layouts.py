@@ -268,6 +268,21 @@ def test_class_folders_that_are_missing_or_strange_are_named(tmp_path, painter):
     assert "holds 199, and n99999999 is none of them" in check("imagenet_a").sentence
 
 
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, painter, monkeypatch):
+    layouts.write(entry("imagenet_a"), tmp_path / "data", small("imagenet_a"), painter)
+    real = os.scandir
+
+    def closed(folder):
+        if str(folder).endswith("n01498041"):
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    assert check("imagenet_a").word == "missing files"
+    with pytest.raises(FewshotError, match="n01498041 cannot be listed .Permission denied"):
+        load_dataset("imagenet_a")
+
+
 def test_lists_that_are_missing_or_wrong_are_named(tmp_path, painter):
     folder = layouts.write(entry("fgvc_aircraft"), tmp_path / "data", small("fgvc_aircraft"), painter)
     (folder / "images_variant_val.txt").write_text("0000101 Boing\n")

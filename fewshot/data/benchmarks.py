@@ -215,9 +215,7 @@ def _class_folders(
 ) -> list[tuple[str, int]]:
     """(path, label) of the pictures in the class folders of top/part, sorted; FewshotError unless all of them are there."""
     folders = one.folders if folders is None else folders
-    here = (
-        {p.name for p in (top / part).iterdir() if p.is_dir() and p.name[0] != "."} if (top / part).is_dir() else set()
-    )
+    here = set(_names(top / part, os.DirEntry.is_dir))
     if here != set(folders):
         strange = sorted(here - set(folders))
         more = f", and {strange[0]} is none of them" if strange else ""
@@ -228,9 +226,20 @@ def _class_folders(
     return [
         (f"{part}{folder}/{name}", label)
         for label, folder in enumerate(folders)
-        for name in sorted(os.listdir(top / part / folder))
-        if name.lower().endswith(EXTENSIONS) and name[0] != "."
+        for name in _names(top / part / folder, os.DirEntry.is_file)
+        if name.lower().endswith(EXTENSIONS)
     ]
+
+
+def _names(folder: Path, kind) -> list[str]:
+    """The sorted names of the visible files, or folders, in a folder; none where there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(e.name for e in entries if e.name[0] != "." and kind(e))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise FewshotError(f"{folder} cannot be listed ({error.strerror}).") from error
 
 
 def _lines(file: Path) -> list[str]:

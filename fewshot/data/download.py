@@ -6,6 +6,7 @@ download goes on where it stopped (HTTP Range), in this call or in the next.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -129,8 +130,11 @@ class _Resume:
                 raise _Unavailable(
                     f"{url}: a web page came instead of the file, as where a login or a quota stands before it"
                 )
-            if answer.status_code != 206 or not span.startswith(f"bytes {start}-"):
+            if answer.status_code != 206:
                 start = 0
+            elif not span.startswith(f"bytes {start}-"):  # not what was asked for: next time the whole file
+                self._forget()
+                return False
             self.joined = self.joined or start > 0
             length = answer.headers.get("Content-Length")
             total = start + int(length) if length and length.isdigit() else None
@@ -180,9 +184,11 @@ class _Resume:
 
 def disk_error(error: OSError, folder: Path) -> FewshotError:
     """The sentence for a file that cannot be written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free some space (or allow larger files)" if full else "see that it can be written to"
     return FewshotError(
-        f"writing to {folder} failed ({error.strerror or error}); free some space (or allow larger files) and run the same "
-        "command again: it goes on where it stopped."
+        f"writing to {folder} failed ({error.strerror or error}); {remedy} and run the same command again: it goes on "
+        "where it stopped."
     )
 
 

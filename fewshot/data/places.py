@@ -34,7 +34,9 @@ def find_place(entry: Entry, roots: Iterable[Path]) -> Place | None:
         for layout in entry.layouts:
             own = layout.folder != "." and root.name == Path(layout.folder).name
             for folder in (root / layout.folder, *([root] if own else ())):
-                if (folder / layout.images).is_dir() and all((folder / name).exists() for name in layout.needs):
+                if os.path.isdir(folder / layout.images) and all(
+                    os.path.exists(folder / name) for name in layout.needs
+                ):
                     return Place(layout, folder, folder / layout.images)
     return None
 
@@ -43,7 +45,7 @@ def split_file(entry: Entry, place: Place, roots: Iterable[Path] = ()) -> Path |
     """The split file: beside the pictures, in a data root, or in $FEWSHOT_SPLITS; None when it is nowhere."""
     more = [os.environ["FEWSHOT_SPLITS"]] if os.environ.get("FEWSHOT_SPLITS") else []
     for folder in (place.folder, *roots, *(Path(name).expanduser() for name in more)):
-        if (folder / entry.split.file).is_file():
+        if os.path.isfile(folder / entry.split.file):
             return folder / entry.split.file
     return None
 

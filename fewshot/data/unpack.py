@@ -105,7 +105,7 @@ def _inside(name: str, archive: Path, start: str = "") -> str:
     """The path that a member's name means, seen from `start`; FewshotError when that is outside of the folder."""
     parts = name.replace("\\", "/")
     path = posixpath.normpath(posixpath.join(start, parts))
-    if parts.startswith("/") or path.split("/")[0] in ("..", "") or re.match("[A-Za-z]:", parts):
+    if path.split("/")[0] in ("..", "") or re.match("[A-Za-z]:", parts):  # "": an absolute path
         raise Damaged(f"{archive} tries to write outside of its folder ({name}), so it is not unpacked.")
     return path
 
