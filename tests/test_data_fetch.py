@@ -295,9 +295,14 @@ def test_whatever_happens_on_the_way_leaves_nothing_half_done(world, monkeypatch
     assert world.nothing_installed() and not list((world.root / ".fetch").glob("*/stage"))
     if not isinstance(error, KeyboardInterrupt):
         assert "No space left on device" in str(caught.value) and isinstance(caught.value, FewshotError)
-    monkeypatch.undo()
-    World(world.tmp, world.server, monkeypatch).changed = world.changed
-    world.patch.setenv("FEWSHOT_DATA", str(world.root))
+
+
+def test_what_a_killed_process_left_behind_is_cleared_away(world):
+    world.publish("dtd")
+    left = world.root / ".fetch" / "dtd" / "stage" / "dtd" / "images"
+    left.mkdir(parents=True)
+    (left / "half.jpg").write_bytes(b"half")
+    assert fetch("dtd", **FAST).ok and not (world.folder("dtd") / "images" / "half.jpg").exists()
 
 
 def test_two_processes_do_not_fetch_the_same(world):

@@ -147,6 +147,26 @@ def test_a_copy_in_other_folders_with_other_extensions_gives_the_same_rows(key, 
 
 
 @pytest.mark.filterwarnings(NOT_THE_SPLIT)
+def test_the_copies_in_class_folders_that_people_have(tmp_path, painter):
+    """Cars as car_data/car_data/train/CLASS/00001.jpg, flowers as flower_data/valid/1/image_00001.jpg."""
+    cars, rows = entry("stanford_cars"), small("stanford_cars")
+    top = tmp_path / "data" / "stanford_cars"
+    for part in PARTS:
+        for path, _, name in rows[part]:
+            half, number = path.removeprefix("cars_").split("/")
+            painter(top / "car_data" / "car_data" / half / name.replace("/", "-") / number)
+    layouts.write_split(cars, top, rows)
+    assert holds(load_dataset("cars"), rows)
+    flowers, rows = entry("oxford_flowers"), small("oxford_flowers")
+    top = tmp_path / "data" / "oxford_flowers"
+    for part, folder in zip(PARTS, ("valid", "test", "train")):  # their division is another one
+        for path, label, _ in rows[part]:
+            painter(top / "flower_data" / folder / str(label + 1) / path)
+    layouts.write_split(flowers, top, rows)
+    assert holds(load_dataset("flowers"), rows)
+
+
+@pytest.mark.filterwarnings(NOT_THE_SPLIT)
 def test_two_pictures_of_one_name_are_not_guessed_at(tmp_path, painter):
     one, rows = entry("oxford_pets"), small("oxford_pets")
     folder = layouts.write(one, tmp_path / "data", rows, painter)
