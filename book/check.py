@@ -22,6 +22,7 @@ MUST_SHOW = {
     "book/protocol": "table",
     "book/toy_world": "img",
     "notebooks/toy_world": "img",
+    "notebooks/zero_shot_gate": "table",
     "notebooks/quickstart": "img",
     "notebooks/method_table": "table",
     "notebooks/shot_curves": "img",
