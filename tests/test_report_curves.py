@@ -42,7 +42,7 @@ def grey(axis) -> list:
 
 
 def test_every_trained_method_has_one_look_which_colour_or_marker_and_dashes_tell_from_the_others():
-    assert sorted(m for members in FAMILIES.values() for m in members) == sorted(TRAINED)
+    assert set(TRAINED) <= {m for members in FAMILIES.values() for m in members}
     looks = [look(name) for name in TRAINED]
     assert len({one.colour for one in looks}) == len(looks)
     assert len({(str(one.marker), str(one.dashes)) for one in looks}) == len(looks)
@@ -131,20 +131,20 @@ def test_without_a_row_there_is_nothing_to_draw():
 
 def test_a_panel_per_family_shows_its_members_in_front_of_all_others():
     figure = family_curves(averaged(rows(("toy/a", "toy/b"))))
-    panels = {axis.get_title(): axis for axis in figure.axes}
-    assert list(panels) == list(FAMILIES)
+    panels = {axis.get_title(): axis for axis in figure.axes if axis.get_visible()}
+    assert list(panels) == [name for name, members in FAMILIES.items() if set(members) & set(TRAINED)]
     for family, axis in panels.items():
         titles = [TITLES[m] for m in FAMILIES[family]]
         assert set(named(axis)) == {*titles, "Zero-shot CLIP"} and len(grey(axis)) == len(TRAINED) - len(titles)
         assert {text.get_text() for text in axis.texts} == set(named(axis))
     assert figure._suptitle.get_text() == "average of 2 data sets, toy world"
-    assert len({axis.get_ylim() for axis in figure.axes}) == 1
+    assert len({axis.get_ylim() for axis in panels.values()}) == 1
 
 
 def test_names_at_the_ends_stand_apart_inside_the_figure_and_in_the_order_of_the_lines():
     figure = family_curves(rows())
     figure.draw_without_rendering()
-    for axis in figure.axes:
+    for axis in filter(lambda one: one.get_visible(), figure.axes):
         boxes = sorted((text.get_window_extent() for text in axis.texts), key=lambda box: box.y0)
         assert all(below.y1 <= above.y0 + 1 for below, above in itertools.pairwise(boxes))
         assert all(0 <= box.x0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height for box in boxes)
