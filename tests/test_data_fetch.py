@@ -356,6 +356,9 @@ def test_an_archive_without_its_folder_or_with_pictures_missing_installs_nothing
     pack(path, made, {".": "texture"})
     world.change("dtd", archives=(world.official(entry("dtd").archives[0], path),))
     assert "does not hold the folder dtd" in world.refused("dtd")
+    pack(path, made, {"images/banded": "dtd/banded"})
+    world.change("dtd", archives=(world.official(entry("dtd").archives[0], path),))
+    assert "what was unpacked is not Describable Textures (DTD): it has no folder images" in world.refused("dtd")
     next((made / "images" / "banded").iterdir()).unlink()
     pack(path, made, {".": "dtd"})
     world.change("dtd", archives=(world.official(entry("dtd").archives[0], path),))
@@ -406,6 +409,23 @@ def test_the_split_file_may_come_from_a_path(world):
         import shutil
 
         shutil.rmtree(folder)
+
+
+def test_a_split_file_alone_is_used_with_the_downloads(world):
+    one = world.publish("dtd")
+    (world.tmp / "mine").mkdir()
+    (world.files / one.split.file).rename(world.tmp / "mine" / one.split.file)
+    assert fetch("dtd", source=world.tmp / "mine", **FAST).ok
+    assert [path for path, _, _ in world.server.asked] == ["/dtd-r1.0.1.tar.gz"]
+
+
+def test_a_copy_with_another_split_file_gets_the_right_one(world):
+    """CoOp's code leaves a split of its own where it found none, and copies carry it on."""
+    one = world.publish("ucf101")
+    made = world.tmp / "made" / "ucf101"
+    (made / one.split.file).write_text(json.dumps({part: [] for part in PARTS}))
+    archive = pack(world.tmp / "ucf101.zip", made.parent, {"ucf101": "ucf101"})
+    assert fetch("ucf101", source=archive, **FAST).ok and installed(world, "ucf101")
 
 
 def test_a_wrong_split_file_is_not_put_beside_the_pictures(world):

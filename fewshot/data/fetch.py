@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -42,25 +43,20 @@ def fetch(
     state = check(one.key, root)
     if state.ok:
         return state
-    chosen, root = root, data_roots(root)[0]
+    roots = data_roots(root)
     source = None if source is None else Path(source).expanduser()
     if source is not None and not source.exists():
         raise FewshotError(f"there is no file or folder {source}.")
-    with _workshop(one, root) as workshop:
-        if (
-            state.place is not None
-            and one.split
-            and one.split.addresses
-            and split_file(one, state.place, [root]) is None
-        ):
+    with _workshop(one, roots[0]) as workshop:
+        if state.place is not None and _needs_split(one, state.place, roots):
             split = _split(one, workshop, source, how)
             _refuse_incomplete(one, state.place, split)
             _put(split, state.place.folder / one.split.file)
         else:
-            _install(one, root, workshop, source, how)
-    if not keep:
-        shutil.rmtree(workshop, ignore_errors=True)
-    state = check(one.key, chosen)
+            _install(one, roots[0], workshop, source, how)
+        if not keep:
+            shutil.rmtree(workshop, ignore_errors=True)
+    state = check(one.key, root)
     if not state.ok:
         raise FewshotError(state.sentence)
     return state
@@ -79,15 +75,21 @@ def _install(one: Entry, root: Path, workshop: Path, source: Path | None, how: d
     built.mkdir(parents=True)
     try:
         given = _given(one, source)
-        if source is not None and source.is_dir() and not given:
-            names = ", ".join(file.file for file in one.archives)
-            raise FewshotError(f"{source} holds none of {names}; name the file itself if it is called otherwise.")
-        if source is not None and source.is_file() and not given:
+        own_split = one.split is not None and source is not None and _names(source, one.split.file)
+        if source is None or given or own_split:
+            _from_archives(one, given, built, stage, workshop, source, how)
+        elif source.is_file():
             _from_copy(one, source, stage)
         else:
-            _from_archives(one, given, built, stage, workshop, source, how)
-        if one.split and one.split.addresses and split_file(one, find_place(one, [stage]), []) is None:
-            _put(_split(one, workshop, source, how), built / one.split.file)
+            names = ", ".join(file.file for file in one.archives)
+            raise FewshotError(f"{source} holds none of {names}; name the file itself if it is called otherwise.")
+        place = find_place(one, [stage])
+        if place is None:
+            raise Damaged(f"what was unpacked is not {one.title}: it has no folder {one.layouts[0].images}.")
+        if _needs_split(one, place, []) or (
+            one.split and one.split.addresses and split_fault(one, split_file(one, place))
+        ):
+            _put(_split(one, workshop, source, how), place.folder / one.split.file)
         state = check(one.key, stage)
         if not state.ok:
             raise Damaged(f"what was unpacked is not {one.title}: {state.sentence.replace(str(stage), '...')}")
@@ -153,11 +155,7 @@ def _from_copy(one: Entry, archive: Path, stage: Path) -> None:
     """An archive that is none of the official files: the first folder in it that looks like one of the layouts."""
     scratch = stage / "unpacked"
     unpack(archive, scratch)
-    candidates = [
-        scratch,
-        *sorted(p for p in scratch.rglob("*") if p.is_dir() and len(p.relative_to(scratch).parts) <= 2),
-    ]
-    for candidate in candidates:
+    for candidate in (scratch, *sorted(p for p in (*scratch.glob("*"), *scratch.glob("*/*")) if p.is_dir())):
         for layout in one.layouts:
             top = candidate / layout.folder
             for folder in (top, candidate):
@@ -183,10 +181,15 @@ def _sort_imagenet(files: dict[str, Path], built: Path) -> None:
     try:
         for part in ("train", "val"):
             ImageNet(top, part)
-    except (RuntimeError, FileNotFoundError) as error:
+    except (RuntimeError, FileNotFoundError, tarfile.TarError) as error:
         raise FewshotError(f"torchvision cannot sort these files: {str(error).splitlines()[0].rstrip('.')}.") from error
     for name in (*files, "meta.bin"):
         (top / name).unlink()
+
+
+def _needs_split(one: Entry, place: Place, roots: list[Path]) -> bool:
+    """Is there a split file to be had, and none here?"""
+    return bool(one.split and one.split.addresses) and split_file(one, place, roots) is None
 
 
 def _split(one: Entry, workshop: Path, source: Path | None, how: dict) -> Path:
@@ -217,6 +220,11 @@ def _refuse_incomplete(one: Entry, place: Place, split: Path) -> None:
             f"{place.images} is there but not complete ({len(missing):,} pictures of {one.key} are missing, the first is "
             f"{missing[0]}); move {place.folder} away, or put in what is missing."
         )
+
+
+def _names(source: Path, name: str) -> bool:
+    """Is `source` the file of this name, or a folder that holds it?"""
+    return source.name == name or (source / name).is_file()
 
 
 def _given(one: Entry, source: Path | None) -> dict[str, Path]:
