@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     command("methods", _methods, "list the methods")
     command("datasets", _datasets, "list the data sets that have a name")
     _data_parser(commands.add_parser("data", help="the real data sets: list, fetch, check, export-split"))
+    _texts_parser(commands.add_parser("texts", help="sentences about classes: generate, show, check"))
 
     sub = command("plan", _plan, "say what a grid needs: runs to do, hours, memory, disk, and what is missing")
     _grid_options(sub)
@@ -104,6 +105,12 @@ def _data_parser(parser: argparse.ArgumentParser) -> None:
     sub.add_argument("--seed", type=int, default=1, metavar="S")
     sub.add_argument("--order", default="coop", help="coop or clip_lora (default: coop)")
     sub.add_argument("-o", dest="output", metavar="FILE", help="default: NAME-Kshots-seedS.jsonl")
+
+
+def _texts_parser(parser: argparse.ArgumentParser) -> None:
+    from fewshot.texts.commands import options_of
+
+    options_of(parser)
 
 
 def _data(options) -> None:
