@@ -536,8 +536,18 @@ def results_folder() -> Path:
     return Path(os.environ.get("FEWSHOT_RESULTS") or ROOT / "results")
 
 
-def spot_check(rows, n: int = 1, seed: int = 0, tolerance: float = 0.5, *, run_one: Callable[[Run], dict] = run):
+def spot_check(
+    rows,
+    n: int = 1,
+    seed: int = 0,
+    tolerance: float = 0.5,
+    seconds: float = 10.0,
+    *,
+    run_one: Callable[[Run], dict] = run,
+):
     """Repeat `n` randomly chosen runs per method and compare: does this machine still give the stored numbers?
+
+    They are drawn among those whose fit took at most `seconds` when it was stored, or else among the quickest `n`.
 
     Returns a DataFrame with a line per repeated run; `agrees` is True when weights and split are the stored ones and the
     accuracy differs by at most `tolerance` points. Nothing is stored.
@@ -549,6 +559,8 @@ def spot_check(rows, n: int = 1, seed: int = 0, tolerance: float = 0.5, *, run_o
         raise FewshotError("there is no row to check; run the experiment first.")
     lines = []
     for _, group in frame.groupby("method", sort=True):
+        quick = group[group["seconds_fit"] <= seconds]
+        group = quick if len(quick) >= n else group.nsmallest(n, "seconds_fit")
         for _, row in group.sample(min(n, len(group)), random_state=seed).sort_values("key").iterrows():
             again = run_one(Run.from_row(row.to_dict()))
             difference = again["accuracy"] - row["accuracy"]

@@ -40,6 +40,7 @@ def made(one: Run, clip: str = "w") -> dict:
     origin = {"backbone": one.backbone, "pretrained": one.pretrained, "profile": one.profile}
     asked = {"overrides": one.config, "config": one.config, "selection_asked": one.selection, "selection": "fixed"}
     done = {"key": one.key, "clip": clip, "stamp": clip, "split_hash": "s", "accuracy": 50.0 + one.seed}
+    done["seconds_fit"] = float(one.seed)
     return fields | origin | asked | done
 
 
@@ -372,6 +373,12 @@ def test_the_spot_check_repeats_runs_of_every_method_and_notices_other_numbers_w
     for change in ({"accuracy": 40.0}, {"clip": "other"}, {"split_hash": "other"}):
         assert not spot_check(rows.frame(), run_one=lambda one, change=change: made(one) | change)["agrees"].any()
     assert len(rows) == 4
+    assert set(spot_check(rows, 1, seconds=1.5, run_one=made)["seed"]) == {1}
+    assert sorted(spot_check(rows, 2, seconds=0.5, run_one=made)["seed"]) == [
+        1,
+        1,
+        2,
+    ]  # the quickest, when all are slow
     with pytest.raises(FewshotError, match="no row to check"):
         spot_check(Rows(tmp_path / "none.jsonl"))
 
@@ -400,7 +407,10 @@ def test_an_option_that_the_method_no_longer_has_stops_the_grid_before_anything_
 
 @pytest.mark.parametrize(
     ("dataset", "said"),
-    [("toy/pest", "unknown data set 'toy/pest'; did you mean 'toy/pets'?"), ("/no/such/place", "folder /no/such/place does not")],
+    [
+        ("toy/pest", "unknown data set 'toy/pest'; did you mean 'toy/pets'?"),
+        ("/no/such/place", "folder /no/such/place does not"),
+    ],
 )
 def test_a_data_set_that_is_not_there_is_named_with_the_remedy(dataset, said):
     with pytest.raises(FewshotError) as caught:
