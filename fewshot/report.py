@@ -42,6 +42,7 @@ NOT_RUN = "not run"
 TEMPLATES = {"task": "own template", "photo": "a photo of a {}.", "ensemble": "seven templates"}  # of zero-shot
 PUBLISHED = "published"  # the profile of numbers that were copied, not measured
 REPRODUCED_WITHIN = 1.0  # points
+BENCHMARK = 11  # data sets; an average over fewer says which
 
 
 class Table(pd.DataFrame):
@@ -248,6 +249,13 @@ def gains(rows: pd.DataFrame, low: int, high: int) -> Table:
         f"Mean accuracy in percent over the data sets; gain from {low} to {_shots(high)} per class with its "
     )
     table.caption += f"population standard deviation over the seeds (number of seeds). {_origin(rows)}"
+    datasets = sorted(rows["dataset"].unique())
+    if len(datasets) < BENCHMARK:
+        table.caption += f" Data sets: {', '.join(datasets)}."
+    for method in order:
+        covered = sorted(lines[method]["by"].index)
+        if 0 < len(covered) < len(datasets):
+            table.caption += f" {_title(method)} covers only {', '.join(covered)}."
     return table
 
 
@@ -259,6 +267,8 @@ def averaged(rows: pd.DataFrame) -> pd.DataFrame:
     groups = rows.groupby(by, sort=False)["accuracy"].agg(["mean", "size"]).reset_index()
     whole = groups[groups["size"] == datasets].rename(columns={"mean": "accuracy"})
     name = f"average of {datasets} data sets"
+    if datasets < BENCHMARK:
+        name += f" ({', '.join(sorted(n.removeprefix('toy/') for n in rows['dataset'].unique()))})"
     if "limit" in rows and rows["limit"].notna().any():
         name += f" (at most {rows['limit'].max():.0f} test pictures each)"
     return whole.assign(dataset=f"toy/{name}" if rows["dataset"].str.startswith("toy/").all() else name)

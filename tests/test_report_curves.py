@@ -137,7 +137,7 @@ def test_a_panel_per_family_shows_its_members_in_front_of_all_others():
         titles = [TITLES[m] for m in FAMILIES[family]]
         assert set(named(axis)) == {*titles, "Zero-shot CLIP"} and len(grey(axis)) == len(TRAINED) - len(titles)
         assert {text.get_text() for text in axis.texts} == set(named(axis))
-    assert figure._suptitle.get_text() == "average of 2 data sets, toy world"
+    assert figure._suptitle.get_text() == "average of 2 data sets (a, b), toy world"
     assert len({axis.get_ylim() for axis in panels.values()}) == 1
 
 

@@ -81,9 +81,21 @@ def test_gains_are_computed_from_rows_that_have_both_ends():
     assert table.loc["CLIP-LoRA", "gain"] == "not run"
 
 
+NAME = f"toy/average of 2 data sets ({', '.join(sorted(n.removeprefix('toy/') for n in set(ROWS['dataset'])))})"
+
+
+def test_an_average_over_fewer_than_eleven_says_which_and_over_few_pictures_too():
+    assert f"Data sets: {', '.join(sorted(set(ROWS['dataset'])))}." in gains(ROWS, 1, 4).caption
+    few = averaged(ROWS.assign(limit=20))
+    assert set(few["dataset"]) == {f"{NAME} (at most 20 test pictures each)"}
+    assert "Tested on at most 20 test pictures" in method_table(ROWS.assign(limit=20), 4).caption
+    eleven = frame(*(("coop", f"toy/{i}", 4, 1, 50.0) for i in range(11)))
+    assert set(averaged(eleven)["dataset"]) == {"toy/average of 11 data sets"}
+
+
 def test_an_averaged_curve_has_only_points_with_every_data_set():
     whole = averaged(ROWS)
-    assert set(whole["method"]) == {"zero_shot", "coop"} and set(whole["dataset"]) == {"toy/average of 2 data sets"}
+    assert set(whole["method"]) == {"zero_shot", "coop"} and set(whole["dataset"]) == {NAME}
     mean = whole.query("method == 'coop' and shots == 4 and seed == 2")["accuracy"].item()
     assert mean == pytest.approx((56.0 + 59.0) / 2)
 
