@@ -17,7 +17,7 @@ from pathlib import Path
 from fewshot.cache import atomic_write, cache_dir
 from fewshot.errors import FewshotError, unknown
 from fewshot.texts.chat import Chat
-from fewshot.texts.clean import VERSION, Unusable, clean, distinct
+from fewshot.texts.clean import POSITIONS, VERSION, Unusable, clean, distinct
 from fewshot.texts.prompts import PROMPTS
 
 TRIES = 3  # for one usable answer
@@ -227,6 +227,9 @@ class _Run:
 
 
 def _tokens(sentence: str) -> int:
+    """A sentence's tokens, or a bound where that is low enough: a token has at least one byte, so short sentences need no torch."""
+    if (most := len(sentence.encode()) + 2) <= POSITIONS:
+        return most
     from fewshot.texts.quality import tokens
 
     return tokens(sentence)
