@@ -85,13 +85,14 @@ def require(runs: Iterable[Run]) -> None:
     """FewshotError, with everything that is missing, unless each of these runs can be made on this machine.
 
     Data sets that are not here or lack files, test-only data sets with shots, weights that cannot be loaded (they are
-    loaded, so an open_clip tag is downloaded now and not in the middle), and methods that their backbone cannot take.
+    loaded, so an open_clip tag is downloaded now and not in the middle).
     """
     from fewshot.runs import _clip
 
     runs = list(runs)
     missing = missing_data(runs)
-    for backbone, pretrained in dict.fromkeys((one.backbone, one.pretrained) for one in runs):
+    models = dict.fromkeys((one.backbone, one.pretrained) for one in runs)
+    for backbone, pretrained in () if missing else models:  # nothing is downloaded for a grid that cannot start anyway
         try:
             _clip(backbone, pretrained)
         except FewshotError as error:
