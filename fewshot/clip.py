@@ -501,6 +501,16 @@ class TextTower:
         tower.project = lambda x: x
         return tower.encode_tokens(tokens)
 
+    def sequence(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """States [K, L, w] at every position after the last norm, cut at the longest EOT; mask [K, L], True up to EOT."""
+        eot = self.eot(tokens)
+        tokens = tokens[:, : int(eot.max()) + 1]
+        x = self.embed(tokens) + self.module.positional_embedding[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x, causal=True)
+        mask = torch.arange(tokens.shape[1], device=tokens.device) <= eot[:, None]
+        return Block.norm(x, self.module.ln_final), mask
+
     def project(self, x: Tensor) -> Tensor:
         """Features [K, D] of states [K, w]."""
         projection = self.module.text_projection

@@ -318,6 +318,22 @@ MUTATIONS = (
         ("test_methods_features.py::test_the_search_prefers_large_c_in_the_sweep_and_the_left_end_after",),
     ),
     Mutation(
+        "methods/text_adapter.py", "return SCALE * self.features(x) @", "return SCALE * x @",
+        "text adapter: image features are not normalised",
+        parity("text_adapter"),
+    ),
+    Mutation(
+        "pair_losses.py", "torch.where(positive, near, far), kept / kept.sum()",
+        "torch.where(positive, far, near), kept / kept.sum()",
+        "text adapter: the loss as it is printed",
+        (*parity("text_adapter"), "test_text_adapter.py::test_swapped_is_the_usual_cosine_embedding_loss"),
+    ),
+    Mutation(
+        "qformer.py", "if i % cross_every == 0:", "if i % cross_every == 1:",
+        "text adapter: cross-attention starts with the second layer",
+        (*parity("text_adapter"), "test_text_adapter.py::test_cross_attention_is_in_layers_0_2_and_so_on"),
+    ),
+    Mutation(
         "methods/zero_shot.py", "self.config.logit_scale * unit(x)", "self.config.logit_scale * x",
         "zero-shot: image features are not normalised",
         parity("zero_shot"),
