@@ -227,7 +227,7 @@ class _Run:
 
 
 def _tokens(sentence: str) -> int:
-    """A sentence's tokens, or a bound where that is low enough: a token has at least one byte, so short sentences need no torch."""
+    """A sentence's tokens, or a bound that is low enough: a token has at least one byte. Short sentences need no torch."""
     if (most := len(sentence.encode()) + 2) <= POSITIONS:
         return most
     from fewshot.texts.quality import tokens
