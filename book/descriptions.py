@@ -27,7 +27,7 @@ def _example(path: Path) -> str:
     sentences = json.loads(path.read_text(encoding="utf-8"))
     names = list(sentences)
     chosen = dict.fromkeys((names[0], names[len(names) // 2], names[-1]))
-    lines = [f"````{{dropdown}} `{path.stem}`"]
+    lines = [f"````{{dropdown}} {path.name}"]
     for name in chosen:
         lines += [f"**{name.replace('_', ' ')}**", "", *(f"- {line}" for line in sentences[name][:3]), ""]
     return "\n".join([*lines[:-1], "````"])

@@ -1,6 +1,7 @@
 """The sentences that ship are counted, short, different, about what can be seen; and the report notices when they are not."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import descriptions
@@ -190,3 +191,15 @@ def test_page_shows_today_s_table_and_examples():
 def test_page_table_has_a_column_per_file(measured):
     assert table([measured("cub")]).splitlines()[0] == "|  | `cub` |"
     assert domain_of("a photo of a {}, a type of bird.") == "bird"
+
+
+def test_page_s_directives_open_and_close():
+    """A fence of backticks whose title holds a backtick is no fence, and Sphinx says nothing."""
+    page = descriptions.PAGE.read_text(encoding="utf-8")
+    titles = [line for line in page.splitlines() if line.startswith("````")]
+    assert len(titles) == 2 * len(descriptions.files()) and not [one for one in titles if "`" in one.strip("`")]
+
+
+def test_sentences_are_in_the_wheel():
+    project = tomllib.loads((FOLDER.parent.parent / "pyproject.toml").read_text())
+    assert "texts/*.json" in project["tool"]["setuptools"]["package-data"]["fewshot"]
