@@ -366,6 +366,14 @@ def test_missing_key_is_one_sentence(server, tmp_path, monkeypatch, capsys, key)
     )
 
 
+@pytest.mark.parametrize("key", [KEY + "\n", "sk planted 0123", "sk-plantéd-0123"])
+def test_key_that_no_header_can_carry_is_one_sentence_without_it(monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(FewshotError, match="copy it again") as caught:
+        Chat("tiny", "http://127.0.0.1:9/v1")
+    assert key.strip() not in str(caught.value)
+
+
 def test_missing_package_is_one_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "openai", None)
     assert main(["texts", "generate", "--classes", "cub", "--model", "tiny", "-o", str(tmp_path / "x.json")]) == 2

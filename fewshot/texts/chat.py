@@ -7,6 +7,7 @@ is struck out of whatever a server says before a sentence repeats it.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -49,6 +50,8 @@ class Chat:
             raise FewshotError(
                 "there is no key in the environment; set OPENAI_API_KEY (for a local server any word will do)."
             )
+        if not re.fullmatch(r"[!-~]+", os.environ["OPENAI_API_KEY"]):
+            raise FewshotError("OPENAI_API_KEY holds a space, a line break or a character beyond ASCII; copy it again.")
         self.timeout, self.rounds, self.pause, self.sleep = timeout, rounds, pause, sleep
         self._openai = openai
         self._client = openai.OpenAI(base_url=url, timeout=timeout, max_retries=retries)
