@@ -264,6 +264,7 @@ def run(one: Run) -> dict:
     import torch
 
     from fewshot.evaluation import evaluate
+    from fewshot.methods.method import settings_of
     from fewshot.select import oracle
 
     clip = _clip(one.backbone, one.pretrained)
@@ -282,7 +283,7 @@ def run(one: Run) -> dict:
     result = evaluate(model, limited(pictures, one.limit), classes)
     seconds_evaluate = clock() - start
     peak, peak_of = _peak_memory(clip.device if gpu else None)
-    config = _jsonable(asdict(model.config))
+    config = _jsonable(settings_of(model.config))
     return {
         **{name: value for name, value in asdict(one).items() if name not in ("config", "selection")},
         "key": one.key,
@@ -396,9 +397,9 @@ def _test(one: Run, model):
 def stamp(one: Run) -> str | None:
     """What `run(one)` would write into the row's `stamp` today; None where the weights cannot be had (said once)."""
     from fewshot.methods import get_method
-    from fewshot.methods.method import make_config
+    from fewshot.methods.method import make_config, settings_of
 
-    config = _jsonable(asdict(make_config(get_method(one.method), one.config)))
+    config = _jsonable(settings_of(make_config(get_method(one.method), one.config)))
     fingerprint = _fingerprint(one.backbone, one.pretrained)
     return None if fingerprint is None else _digest([fingerprint, config])
 

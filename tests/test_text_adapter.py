@@ -445,3 +445,55 @@ def test_the_spelling_of_the_sentences_is_masked_too():
 def test_the_template_control_has_eighty_sentences_with_the_name():
     (lines,) = texts.sentences("anything", ["Grizzly_bear"], texts.TEMPLATES)
     assert len(lines) == 80 and all("Grizzly bear" in line for line in lines)
+
+
+# -- sentences in other methods --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """Sentences for the tiny task, some without the name."""
+    lines = {name: [f"A {name.replace('_', ' ')} in a row.", "It is wide and green.", "Seen from afar."] for name in tiny.NAMES}
+    lines[tiny.NAMES[0]].pop()
+    (tmp_path / "tiny.json").write_text(json.dumps(lines))
+    monkeypatch.setattr(texts, "FOLDER", tmp_path)
+    return lines
+
+
+def test_zero_shot_weights_of_sentences_are_the_mean_of_unit_features(shipped):
+    model = fit("zero_shot", tiny.clip(), tiny.task(), templates="sentences")
+    for name, row in zip(tiny.NAMES, model.weights, strict=True):
+        assert torch.allclose(row, unit(unit(tiny.clip().encode_text(shipped[name])).mean(dim=0)), atol=1e-5)
+    named = fit("zero_shot", tiny.clip(), tiny.task(), templates="named_sentences")
+    lines = [shipped["forest"][0], "forest: It is wide and green.", "forest: Seen from afar."]
+    assert torch.allclose(named.weights[1], unit(unit(tiny.clip().encode_text(lines)).mean(dim=0)), atol=1e-5)
+    with pytest.raises(FewshotError, match="did you mean 'sentences'"):
+        fit("zero_shot", tiny.clip(), tiny.task(), templates="sentence")
+
+
+@pytest.mark.parametrize(
+    ("method", "config"),
+    [("tip_adapter", {"texts": "sentences"}), ("tip_adapter_f", {"texts": "sentences"}),
+     ("clip_lora", {"template": "sentences", "encoder": "vision"})],
+)  # fmt: skip
+def test_tip_adapter_and_clip_lora_can_start_from_these_weights(method, config, shipped, tmp_path):
+    from fewshot.methods import get_method
+
+    expected = fit("zero_shot", tiny.clip(), tiny.task(), templates="sentences").weights
+    cls = get_method(method)
+    model = cls(tiny.clip(), tiny.task(), make_config(cls, config))
+    assert torch.equal(model.weights, expected)
+    assert torch.equal(load_method(model.save(tmp_path / "m.safetensors"), tiny.clip()).weights, expected)
+
+
+def test_an_encoder_that_trains_on_prompts_refuses_sentences():
+    with pytest.raises(FewshotError, match="needs encoder='vision'"):
+        fit("clip_lora", tiny.clip(), tiny.task(), template="sentences")
+
+
+def test_a_field_that_came_later_leaves_the_stamps_of_older_rows_as_they_are():
+    from fewshot.methods.method import settings_of
+    from fewshot.methods.tip_adapter import Config
+
+    assert "texts" not in settings_of(Config()) and settings_of(Config(texts="sentences"))["texts"] == "sentences"
+    assert set(settings_of(Config())) == {"alpha", "beta", "search_scale", "search_step", "augment_epoch", "scale"}

@@ -17,6 +17,7 @@ from fewshot.clip import common_prefix, unit
 from fewshot.errors import FewshotError, unknown
 from fewshot.lora import LowRank
 from fewshot.methods.method import Method, Training, cosine_lr
+from fewshot.methods.zero_shot import SENTENCES, sentence_weights
 
 # Blocks that a position names, as the authors' tables for 12 blocks; other depths are divided in the same proportion.
 POSITIONS = {
@@ -38,7 +39,8 @@ class Config(Training):
     r: int = 2
     alpha: float = 1.0
     dropout: float = 0.25  # on the input of the low-rank branch only
-    template: str = "a photo of a {}."  # on every data set
+    # on every data set; with encoder="vision" also "sentences" or "named_sentences", what ships about the classes
+    template: str = "a photo of a {}."
     logit_scale: float = 100.0
     lr: float = 2e-4
     weight_decay: float = 1e-2  # 1e2 in the code before June 2024, by mistake
@@ -56,6 +58,8 @@ class CLIPLoRA(Method):
         c = self.config
         if c.encoder not in ("text", "vision", "both"):
             raise unknown("encoder", c.encoder, ("text", "vision", "both"))
+        if c.template in SENTENCES and c.encoder != "vision":
+            raise FewshotError(f"{self.title} trains on one prompt per class; template={c.template!r} needs encoder='vision'.")
         self.text = self.vision = None
         for name in ("text", "vision") if c.encoder == "both" else (c.encoder,):
             tower = (clip.require_text if name == "text" else clip.require_vision)(f"{self.title} on the {name} side")
@@ -70,7 +74,11 @@ class CLIPLoRA(Method):
     def set_classes(self, classnames: Sequence[str]) -> None:
         super().set_classes(classnames)
         if self.text is None:
-            self.constant("weights", self.clip.zero_shot_weights(classnames, self.config.template))  # [C, D]
+            if self.config.template in SENTENCES:
+                weights = sentence_weights(self, classnames, self.config.template)
+            else:
+                weights = self.clip.zero_shot_weights(classnames, self.config.template)
+            self.constant("weights", weights)  # [C, D]
         else:
             prompts = [self.config.template.replace("{}", n.replace("_", " ")) for n in classnames]
             tower, tokens = self.clip.text, self.clip.tokenize(prompts)

@@ -308,6 +308,15 @@ def make_config(cls: type[Method], given: dict[str, Any]):
     return config
 
 
+LATER = {"later": True}  # metadata of a Config field that came after rows had been stored
+
+
+def settings_of(config) -> dict[str, Any]:
+    """The fields of a Config by name; one that came LATER is left out at its default, as in the rows from before."""
+    values = {f.name: getattr(config, f.name) for f in fields(config)}
+    return {f.name: values[f.name] for f in fields(config) if not (f.metadata == LATER and values[f.name] == f.default)}
+
+
 def check_classnames(classnames: Sequence[str]) -> tuple[str, ...]:
     if isinstance(classnames, str) or not all(isinstance(n, str) and n.strip() for n in classnames):
         raise FewshotError("classnames must be a sequence of names, one string per class and none of them empty.")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fewshot.clip import unit
 from fewshot.converters import CLOSED, MLP, RIDGES, TRAINED, closed_form, pooled, train
+from fewshot.data.catalogue import known_as
 from fewshot.errors import FewshotError, unknown
 from fewshot.heads import SCALE, Pool, train_heads
 from fewshot.methods.method import Method
@@ -176,7 +177,7 @@ class TextAdapter(Method):
 
     def default(self) -> int:
         """The paper's number of texts, or 10; the nearest below where there are fewer."""
-        known = PAPER.get(self.dataset.rsplit("/", 1)[-1].lower(), {})
+        known = PAPER.get(known_as(self.dataset), {})
         wanted = known.get(self.shots, LINES) if self.shots else LINES
         there = list(self._heads)
         return max([m for m in there if m <= wanted], default=min(there))

@@ -9,7 +9,7 @@ Nothing is trained. Constants: gaopengcuhk/Tip-Adapter, configs/*.yaml.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from fewshot.clip import unit
 from fewshot.data.catalogue import known_as
-from fewshot.errors import FewshotError
-from fewshot.methods.method import Method
+from fewshot.errors import FewshotError, unknown
+from fewshot.methods.method import LATER, Method
+from fewshot.methods.zero_shot import SENTENCES, sentence_weights
 
 # data set: (end of the search of beta, of alpha), (beta, alpha) before any search; set by hand by the authors
 PAPER = {
@@ -49,6 +50,8 @@ class Config:
     search_step: tuple[int, int] = (200, 20)  # number of betas and of alphas
     augment_epoch: int = 10  # augmented views averaged in each key
     scale: tuple[float, float] = (0.5, 1.0)  # share of the area that a random crop takes
+    # what W is made of: "task", the template; "sentences" or "named_sentences", what ships about the classes
+    texts: str = field(default="task", metadata=LATER)
 
 
 class TipAdapter(Method):
@@ -68,6 +71,8 @@ class TipAdapter(Method):
             raise FewshotError(
                 f"{self.name} needs pairs (beta, alpha) in search_scale and search_step, and one view or more."
             )
+        if c.texts not in ("task", *SENTENCES):
+            raise unknown(f"texts of {self.name}", c.texts, ("task", *SENTENCES))
         self.make_cache(0)
         self.set_classes(task.classnames)
 
@@ -77,7 +82,11 @@ class TipAdapter(Method):
 
     def set_classes(self, classnames: Sequence[str]) -> None:
         super().set_classes(classnames)
-        self.constant("weights", self.clip.zero_shot_weights(classnames, self.template))  # [C, D]
+        if self.config.texts in SENTENCES:
+            weights = sentence_weights(self, classnames, self.config.texts)
+        else:
+            weights = self.clip.zero_shot_weights(classnames, self.template)
+        self.constant("weights", weights)  # [C, D]
 
     def retarget(self, classnames: Sequence[str]) -> Method:
         return self.refuse_retarget(classnames, "its cache holds pictures of the old ones")
