@@ -10,7 +10,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -281,4 +281,6 @@ def _workshop(one: Entry, root: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
+        with suppress(OSError):  # downloads that wait there stay
+            folder.rmdir()
         lock.release()
