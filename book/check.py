@@ -20,6 +20,7 @@ from bs4 import BeautifulSoup, Tag
 MUST_SHOW = {
     "book/status": "table",
     "book/protocol": "table",
+    "book/data_sets": "table",
     "book/descriptions": "table",
     "book/toy_world": "img",
     "notebooks/toy_world": "img",

@@ -194,6 +194,7 @@ def grid(
 
     Raises FewshotError for an unknown method, data set, profile, or a number of shots that is not a positive integer.
     """
+    from fewshot.data import full_name
     from fewshot.methods import METHODS
     from fewshot.toy import ALIASES
 
@@ -204,7 +205,7 @@ def grid(
         if method not in METHODS:
             raise unknown("method", method, METHODS)
     known = dataset_names()
-    datasets = [_full_name(dataset) for dataset in datasets]
+    datasets = [full_name(dataset) for dataset in datasets]
     for dataset in datasets:
         if dataset in known or Path(dataset).expanduser().exists():
             continue
@@ -219,7 +220,7 @@ def grid(
             raise FewshotError(f"seeds must be whole numbers, not {seed!r}.")
     if selection is not None and selection not in SELECTIONS:
         raise unknown("selection", selection, SELECTIONS)
-    targets = [t if t is None or t in HALVES else _full_name(t) for t in targets]
+    targets = [t if t is None or t in HALVES else full_name(t) for t in targets]
     for target in targets:
         if target is not None and target not in HALVES and target not in known:
             raise unknown("target", target, [*HALVES, *known])
@@ -245,14 +246,6 @@ def dataset_names() -> list[str]:
     from fewshot import data
 
     return data.dataset_names()
-
-
-def _full_name(dataset: str) -> str:
-    """toy/pets is toy/oxford_pets: one name, one key."""
-    from fewshot.toy import ALIASES
-
-    world, _, name = dataset.partition("/")
-    return f"toy/{ALIASES[name]}" if world == "toy" and name in ALIASES else dataset
 
 
 def run(one: Run) -> dict:
