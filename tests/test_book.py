@@ -183,12 +183,12 @@ def test_status_tables_name_every_notebook_and_every_file_of_rows(tmp_path):
     row |= {"parameters": 8192, "peak_memory_mb": 100.0, "hardware": "a CPU", "versions": {"torch": "2.12.1"}}
     row |= {"finished": "2026-01-02T03:04:05+00:00"}
     lines = [json.dumps(row | {"seed": seed, "key": f"k{seed}"}) for seed in (1, 2, 3)]
-    (tmp_path / "table.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "method_table-toy.jsonl").write_text("\n".join(lines) + "\n")
     tables = status.rows_tables(tmp_path)
-    assert "### `table.jsonl`" in tables and "CoOp" in tables and "<td>3</td>" in tables and "a CPU" in tables
+    assert "### `method_table-toy.jsonl`" in tables and "CoOp" in tables and "<td>3</td>" in tables and "a CPU" in tables
     assert "The toy rows took 0 minutes of computing, 0 when two cores share them: within the 120 minutes" in tables
     slow = [json.dumps(row | {"seed": seed, "key": f"k{seed}", "seconds_fit": 1e4}) for seed in (1, 2)]
-    (tmp_path / "table.jsonl").write_text("\n".join(slow) + "\n")
+    (tmp_path / "method_table-toy.jsonl").write_text("\n".join(slow) + "\n")
     assert "took 333 minutes of computing, 167 when two cores share them: **more than** the" in status.rows_tables(tmp_path)
     timings = {"notebooks": {"one": {"seconds": 12.4, "finished": "2026-01-02T03:04:05+00:00"}}}
     assert "| {doc}`../notebooks/one` | 12 | 2026-01-02 03:04 |" in status.notebook_table(timings)
