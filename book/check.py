@@ -28,6 +28,7 @@ MUST_SHOW = {
     "notebooks/quickstart": "img",
     "notebooks/method_table": "table",
     "notebooks/shot_curves": "img",
+    "notebooks/llm_text_adapter": "table",
     "notebooks/your_own_images": "img",
 }
 FEWEST_WORDS = 25

@@ -248,8 +248,10 @@ def dataset_names() -> list[str]:
     return data.dataset_names()
 
 
-def run(one: Run) -> dict:
+def run(one: Run, fit: Callable | None = None) -> dict:
     """Draw the task, fit, test. Returns the row: the whole description, the result, and what it cost.
+
+    `fit(one, task, clock)` gives (model, seconds) where runs can share a training; see `fewshot.text_report.shared`.
 
     `seconds_fit` is preparation and training, `seconds_evaluate` the test; `peak_memory_mb` is the largest allocation
     of this run on a GPU, and the peak of the whole process so far on a CPU (`peak_memory_of` says which).
@@ -266,7 +268,7 @@ def run(one: Run) -> dict:
         torch.cuda.reset_peak_memory_stats(clip.device)
     clock = functools.partial(_clock, clip.device if gpu else None)
     task = _task(one)
-    model, seconds_fit = _fit(one, task, clock)
+    model, seconds_fit = (fit or _fit)(one, task, clock)
     if one.selection == "oracle":
         start = clock()
         oracle(model, limited(task.test, one.limit))
@@ -435,7 +437,7 @@ def run_grid(
     for key, expected in stamps.items():
         if rows.get(key, expected) is not None:
             del todo[key]
-    if run_one is run:
+    if getattr(run_one, "func", run_one) is run:
         from fewshot.plan import require
 
         require(todo.values())
