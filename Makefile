@@ -35,7 +35,7 @@ unit: $(VENV)/.ready
 strip: $(VENV)/.ready
 	$(BIN)/$(STRIP) notebooks/*.ipynb
 
-# 46 typical mistakes, one at a time: each must make the tests that are named for it fail. Takes minutes.
+# Typical mistakes, one at a time: each must make the tests that are named for it fail. Takes a minute.
 mutations: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutations.py
 
