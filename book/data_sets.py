@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import marks
+
 from fewshot.data.catalogue import Download, Entry, Layout, entry, keys
 from fewshot.data.commands import size, spelled
 
@@ -90,11 +92,7 @@ TABLES = {
 
 def renewed(page: str) -> str:
     """The page with today's tables between their marks."""
-    for name, write in TABLES.items():
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        before, rest = page.split(begin)
-        page = f"{before}{begin}\n{write()}\n{end}{rest.split(end)[1]}"
-    return page
+    return marks.renewed(page, TABLES)
 
 
 if __name__ == "__main__":

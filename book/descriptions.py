@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import marks
+
 from fewshot.texts import FOLDER
 from fewshot.texts.prompts import PROMPTS
 from fewshot.texts.quality import report, table
@@ -43,11 +45,7 @@ TABLES = {"quality": quality, "examples": examples, "prompts": prompts}
 
 def renewed(page: str) -> str:
     """The page with today's tables between their marks."""
-    for name, write in TABLES.items():
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        before, rest = page.split(begin)
-        page = f"{before}{begin}\n{write()}\n{end}{rest.split(end)[1]}"
-    return page
+    return marks.renewed(page, TABLES)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 import sys
 from pathlib import Path
 
+import marks
+
 from fewshot.published import published
 from fewshot.report import TITLES, averaged
 from fewshot.rows import Rows
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- rows: begin -->", "<!-- rows: end -->"
 
 
 def cell(mean: float, std: float, seeds: int) -> str:
@@ -41,12 +42,13 @@ def table(rows, paper) -> str:
     return f"{body}\n\n{note}"
 
 
+def rows_table() -> str:
+    return table(Rows(ROOT / "results" / "method_table-toy.jsonl").frame(), published("clip_lora"))
+
+
 def renewed(readme: str) -> str:
     """The README with the table of today's rows."""
-    before, rest = readme.split(BEGIN)
-    after = rest.split(END)[1]
-    rows = Rows(ROOT / "results" / "method_table-toy.jsonl").frame()
-    return f"{before}{BEGIN}\n{table(rows, published('clip_lora'))}\n{END}{after}"
+    return marks.renewed(readme, {"rows": rows_table})
 
 
 if __name__ == "__main__":
