@@ -274,7 +274,7 @@ def run(one: Run, fit: Callable | None = None) -> dict:
         oracle(model, limited(task.test, one.limit))
         seconds_fit += clock() - start
     start = clock()
-    pictures, classes = _test(one, model)
+    pictures, classes = _test(one, task, model)
     result = evaluate(model, limited(pictures, one.limit), classes)
     seconds_evaluate = clock() - start
     peak, peak_of = _peak_memory(clip.device if gpu else None)
@@ -337,7 +337,7 @@ def _task(one: Run):
 
 def _fit(one: Run, task, clock: Callable[[], float]):
     """(the fitted model, its seconds). Runs that differ in the target alone share one training, kept as a file."""
-    from fewshot.cache import cache_dir
+    from fewshot.cache import atomic_write, cache_dir
     from fewshot.methods.method import load_method
     from fewshot.training import fit
 
@@ -361,7 +361,8 @@ def _fit(one: Run, task, clock: Callable[[], float]):
             return load_method(path, clip), float(took.read_text())
         model, seconds = train()
         model.save(path)
-        took.write_text(repr(seconds))
+        with atomic_write(took) as temporary:
+            temporary.write_text(repr(seconds))
     return model, seconds
 
 
@@ -372,13 +373,12 @@ def _code() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _test(one: Run, model):
+def _test(one: Run, task, model):
     """(pictures, names of the classes to score or None) of a run; the model is retargeted where the names are new."""
     if one.target is None or one.target == "base":
-        return _task(one).test, None
+        return task.test, None
     if one.target == "new":
-        dataset = _dataset(one.dataset)
-        task = dataset.without_support().half("new")
+        task = _dataset(one.dataset).without_support().half("new")
     else:
         task = _dataset(one.target).without_support()
     if task.classnames == model.classnames:
