@@ -50,6 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--rows", required=True, metavar="FILE", help="JSON lines file to append to")
     sub.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: 0, run here)")
 
+    sub = command("reproduce", _reproduce, "run a whole experiment of the book; what is done already is not run again")
+    sub.add_argument("experiments", nargs="+", metavar="NAME", help="experiments of the book, or all")
+    sub.add_argument("--profile", default="toy", help="toy, paper, smoke or a YAML file (default: toy)")
+    sub.add_argument("--rows", metavar="FILE", help="file for one experiment (default: where its notebook keeps rows)")
+    sub.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: 0, run here)")
+
     sub = command("rows", _rows, "show a file of rows: means over seeds")
     sub.add_argument("file")
     sub.add_argument("--csv", action="store_true", help="print every row as CSV instead")
@@ -163,21 +169,39 @@ def _plan(options) -> None:
 
 
 def _run(options) -> None:
+    _print_means(_on_workers(_grid(options), options.rows, options.workers))
+
+
+def _reproduce(options) -> None:
+    from fewshot.runs import load_profile, run
+    from fewshot.studies import STUDIES, rows_file, runs_of, study
+
+    profile = load_profile(options.profile)
+    names = list(STUDIES) if options.experiments == ["all"] else options.experiments
+    modules = [study(name) for name in names]
+    if options.rows and len(names) > 1:
+        raise FewshotError("--rows names the file of one experiment; give one, or leave --rows out.")
+    for name, module in zip(names, modules, strict=True):
+        rows = Path(options.rows) if options.rows else rows_file(name, profile)
+        print(f"{name}: {rows}", file=sys.stderr)
+        runs = runs_of(module.arms(profile))
+        _on_workers(runs, rows, options.workers, getattr(module, "run_one", run))
+
+
+def _on_workers(runs: list, rows, workers: int, run_one=None):
+    """run_grid here (workers 0), or on so many processes."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    from fewshot.runs import run_grid
+    from fewshot.runs import run, run_grid
 
-    runs = _grid(options)
-    if options.workers < 0:
+    if workers < 0:
         raise FewshotError("--workers must be 0 or more.")
-    if options.workers:
-        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-        with ProcessPoolExecutor(options.workers, context, _start_worker, (options.workers,)) as executor:
-            frame = run_grid(runs, options.rows, executor)
-    else:
-        frame = run_grid(runs, options.rows)
-    _print_means(frame)
+    if not workers:
+        return run_grid(runs, rows, run_one=run_one or run)
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(workers, context, _start_worker, (workers,)) as executor:
+        return run_grid(runs, rows, executor, run_one=run_one or run)
 
 
 def _start_worker(workers: int) -> None:

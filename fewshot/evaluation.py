@@ -1,4 +1,4 @@
-"""Top-1 accuracy of a model on pictures, under the evaluation view."""
+"""Top-1 accuracy of a model on pictures, and how far its confidence can be believed, under the evaluation view."""
 
 from __future__ import annotations
 
@@ -13,15 +13,23 @@ from torch import Tensor
 from fewshot.errors import FewshotError
 from fewshot.methods.method import Method
 
+BINS = 15  # of equal width, as is usual for the expected calibration error (Guo et al. 2017)
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """accuracy in percent over n pictures; predictions and labels int64 [n]."""
+    """accuracy in percent over n pictures; predictions and labels int64 [n].
+
+    `nll` is the mean negative log-likelihood in nats. `reliability` has a line per bin of confidence (the highest softmax
+    value, bins of equal width over 0..1): pictures in it, the sum of their confidence, how many of them are right.
+    """
 
     accuracy: float
     n: int
     predictions: np.ndarray
     labels: np.ndarray
+    nll: float
+    reliability: np.ndarray  # [BINS, 3]
 
     def __repr__(self) -> str:
         return f"{self.accuracy:.2f} % of {self.n} pictures"
@@ -53,13 +61,23 @@ def evaluate(model: Method, images, classes: Sequence[str] | None = None, *, bat
     was_training = model.training
     model.eval()
     try:
-        scores = (model.logits(x) for x in _inputs(model, images, batch_size))
-        guesses = [(s if columns is None else s[:, columns]).argmax(dim=-1) for s in scores]
+        parts = []
+        for x in _inputs(model, images, batch_size):
+            logits = model.logits(x)
+            parts.append(logits if columns is None else logits[:, columns])
     finally:
         model.train(was_training)
-    predictions = torch.cat(guesses).cpu().numpy()
+    logits = torch.cat(parts).float().cpu()  # [n, C]
+    predictions = logits.argmax(dim=-1).numpy()
     accuracy = 100 * float(np.mean(predictions == labels))
-    return Evaluation(accuracy, len(labels), predictions, labels)
+    nll = float(torch.nn.functional.cross_entropy(logits, torch.as_tensor(labels)))
+    confidence = logits.softmax(dim=-1).amax(dim=-1).numpy()
+    return Evaluation(accuracy, len(labels), predictions, labels, nll, _reliability(confidence, predictions == labels))
+
+
+def _reliability(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return np.stack([np.bincount(bins, weights, BINS) for weights in (None, confidence, right)], axis=1)
 
 
 def _inputs(model: Method, images, size: int) -> Iterator[Tensor]:

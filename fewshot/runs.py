@@ -256,6 +256,7 @@ def run(one: Run, fit: Callable | None = None) -> dict:
     `seconds_fit` is preparation and training, `seconds_evaluate` the test; `peak_memory_mb` is the largest allocation
     of this run on a GPU, and the peak of the whole process so far on a CPU (`peak_memory_of` says which).
     """
+    import numpy as np
     import torch
 
     from fewshot.evaluation import evaluate
@@ -293,6 +294,8 @@ def run(one: Run, fit: Callable | None = None) -> dict:
         "chosen": model.chosen,
         "accuracy": float(result.accuracy),
         "n_test": int(result.n),
+        "nll": result.nll,
+        "reliability": np.round(result.reliability, 4).tolist(),
         "seconds_fit": round(seconds_fit, 3),
         "seconds_evaluate": round(seconds_evaluate, 3),
         "parameters": model.learned(),

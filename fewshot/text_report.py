@@ -14,6 +14,7 @@ import pandas as pd
 
 from fewshot.clip import unit
 from fewshot.errors import FewshotError
+from fewshot.intervals import t_interval
 from fewshot.report import Table, _cell, _is_toy, _origin, _signed, use_style
 from fewshot.runs import Profile, Run, _fit, grid, run
 
@@ -114,18 +115,6 @@ run_one = functools.partial(run, fit=shared)  # of run_grid and complete
 
 
 # intervals
-
-
-def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    """(mean, low, high) by Student's t; endless with a single value."""
-    from scipy.stats import t
-
-    values = np.asarray(values, float)
-    mean, n = float(values.mean()), len(values)
-    if n < 2:
-        return mean, float("-inf"), float("inf")
-    half = float(t.ppf((1 + confidence) / 2, n - 1) * values.std(ddof=1) / n**0.5)
-    return mean, mean - half, mean + half
 
 
 def differences(rows: pd.DataFrame, ours: pd.Series, theirs: pd.Series) -> np.ndarray:

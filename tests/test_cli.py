@@ -64,7 +64,7 @@ def test_rows_prints_means_and_csv(capsys, tmp_path):
 def test_ctrl_c_is_exit_130_and_a_short_message(capsys, monkeypatch, tmp_path):
     import fewshot.runs
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         raise fewshot.runs.Interrupted("interrupted: 1 of 2 runs are stored")
 
     monkeypatch.setattr(fewshot.runs, "run_grid", interrupted)

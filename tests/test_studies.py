@@ -1,0 +1,49 @@
+"""The experiments of the book: their runs, and how stored rows find the arms that asked for them."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from fewshot import studies
+from fewshot.errors import FewshotError
+from fewshot.runs import Run
+
+PROFILE = studies.profile_of("toy")
+
+
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_every_experiment_has_arms_of_runs(name):
+    arms = studies.study(name).arms(PROFILE)
+    runs = studies.runs_of(arms)
+    assert runs and all(isinstance(one, Run) for one in runs)
+    assert all(label and asked for label, asked in arms.items())
+    assert all(one.dataset.startswith("toy/") for one in runs)
+    paper = studies.runs_of(studies.study(name).arms(studies.profile_of("paper")))
+    assert not any(one.dataset.startswith("toy/") for one in paper)
+
+
+def test_unknown_experiment_names_the_likely_one():
+    with pytest.raises(FewshotError, match="base_to_new"):
+        studies.study("base_to_knew")
+
+
+def test_a_row_stands_once_for_every_arm_that_has_it():
+    one, two = (Run("x", "coop", "toy/dtd", 1, seed) for seed in (1, 2))
+    frame = pd.DataFrame([{"key": run.key, "seed": run.seed} for run in (two, one)])
+    found = studies.labelled(frame, {"both": [one, two], "first": [one], "none": []})
+    assert list(zip(found["arm"], found["seed"], strict=True)) == [("both", 1), ("both", 2), ("first", 1)]
+
+
+def test_rows_of_any_experiment_are_found_and_the_rest_is_said(tmp_path, monkeypatch, capsys):
+    one, two = (Run("x", "zero_shot", name, 0) for name in ("toy/dtd", "toy/eurosat"))
+    from fewshot.runs import stamp
+
+    row = {"key": one.key, "stamp": stamp(one), "accuracy": 50.0, "method": "zero_shot", "dataset": "toy/dtd"}
+    (tmp_path / "other-toy.jsonl").write_text(json.dumps(row) + "\n")
+    monkeypatch.setenv("FEWSHOT_RESULTS", str(tmp_path))
+    found = studies.measured(
+        "x", {"a": [one, two]}, PROFILE, rows=str(tmp_path / "own" / "mine.jsonl"), minutes=0, progress=False
+    )
+    assert list(found["dataset"]) == ["toy/dtd"]
+    assert "1 of 2 rows are there; 1 not run" in capsys.readouterr().out
