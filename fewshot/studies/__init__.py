@@ -28,7 +28,7 @@ STUDIES = (
     "selection",
     "beyond_sixteen",
     "statistics",
-    "sentences_elsewhere",
+    "llm_text_adapter",
 )
 Arms = Mapping[str, list[Run]]
 
