@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--profile", default="toy", help="toy, paper, smoke or a YAML file (default: toy)")
     sub.add_argument("--rows", metavar="FILE", help="file for one experiment (default: where its notebook keeps rows)")
     sub.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: 0, run here)")
+    sub.add_argument("--recompute", action="store_true", help="also run what the project's own rows hold")
 
     sub = command("rows", _rows, "show a file of rows: means over seeds")
     sub.add_argument("file")
@@ -173,7 +174,7 @@ def _run(options) -> None:
 
 
 def _reproduce(options) -> None:
-    from fewshot.runs import load_profile, run
+    from fewshot.runs import load_profile, results_folder, run
     from fewshot.studies import STUDIES, rows_file, runs_of, study
 
     profile = load_profile(options.profile)
@@ -181,27 +182,28 @@ def _reproduce(options) -> None:
     modules = [study(name) for name in names]
     if options.rows and len(names) > 1:
         raise FewshotError("--rows names the file of one experiment; give one, or leave --rows out.")
+    stored = [] if options.recompute else sorted(results_folder().glob(f"*-{profile.name}.jsonl"))
     for name, module in zip(names, modules, strict=True):
         rows = Path(options.rows) if options.rows else rows_file(name, profile)
         print(f"{name}: {rows}", file=sys.stderr)
         runs = runs_of(module.arms(profile))
-        _on_workers(runs, rows, options.workers, getattr(module, "run_one", run))
+        _on_workers(runs, rows, options.workers, stored, getattr(module, "run_one", run))
 
 
-def _on_workers(runs: list, rows, workers: int, run_one=None):
-    """run_grid here (workers 0), or on so many processes."""
+def _on_workers(runs: list, rows, workers: int, stored=(), run_one=None):
+    """What neither `rows` nor the files `stored` hold is run, here (workers 0) or on so many processes."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    from fewshot.runs import run, run_grid
+    from fewshot.runs import complete, run
 
     if workers < 0:
         raise FewshotError("--workers must be 0 or more.")
     if not workers:
-        return run_grid(runs, rows, run_one=run_one or run)
+        return complete(runs, rows, stored, run_one=run_one or run)
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     with ProcessPoolExecutor(workers, context, _start_worker, (workers,)) as executor:
-        return run_grid(runs, rows, executor, run_one=run_one or run)
+        return complete(runs, rows, stored, executor, run_one=run_one or run)
 
 
 def _start_worker(workers: int) -> None:

@@ -498,6 +498,7 @@ def complete(
     runs: Sequence[Run],
     rows: str | os.PathLike,
     stored: Iterable[str | os.PathLike] = (),
+    executor: Executor | None = None,
     *,
     progress: bool | Callable[[int, int], None] = True,
     minutes: float | None = None,
@@ -507,7 +508,7 @@ def complete(
     """The rows of `runs` as a DataFrame in their order: what the files `stored` hold, and the rest from `rows`.
 
     The files `stored` are only read, and a row of theirs that was made with other weights or defaults does not count (see
-    `Run.key`). What neither they nor `rows` hold is run and kept in `rows`; `progress` and `minutes` as in `run_grid`.
+    `Run.key`). What neither they nor `rows` hold is run and kept in `rows`; the rest as in `run_grid`.
     Raises what `run_grid` raises.
     """
     import pandas as pd
@@ -521,7 +522,7 @@ def complete(
                 break
     rest = [one for one in runs if one.key not in found]
     if rest:
-        run_grid(rest, rows, None, progress, minutes=minutes, run_one=run_one, stamp_of=stamp_of)
+        run_grid(rest, rows, executor, progress, minutes=minutes, run_one=run_one, stamp_of=stamp_of)
         own = Rows(rows)
         for one in rest:
             if one.key in own and (row := own.get(one.key, stamp_of(one))) is not None:

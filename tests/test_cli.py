@@ -67,7 +67,7 @@ def test_ctrl_c_is_exit_130_and_a_short_message(capsys, monkeypatch, tmp_path):
     def interrupted(*arguments, **options):
         raise fewshot.runs.Interrupted("interrupted: 1 of 2 runs are stored")
 
-    monkeypatch.setattr(fewshot.runs, "run_grid", interrupted)
+    monkeypatch.setattr(fewshot.runs, "complete", interrupted)
     assert main(["run", "--methods", "coop", "--datasets", "toy/pets", "--rows", str(tmp_path / "r.jsonl")]) == 130
     assert capsys.readouterr().err == "\nfewshot: interrupted: 1 of 2 runs are stored\n"
 
