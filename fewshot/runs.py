@@ -455,7 +455,8 @@ def run_grid(
             for wait in (False, True):  # first what nobody else is on, then what others have not finished
                 busy = {}
                 job = functools.partial(_job, path=rows.path, run_one=run_one, wait=wait)
-                arguments = [(one, stamps.get(one.key)) for one in todo.values()]
+                order = todo.values() if executor is None else _spread(todo.values())
+                arguments = [(one, stamps.get(one.key)) for one in order]
                 for one, result in _results(job, arguments, executor, deadline):
                     try:
                         if result() is None:
@@ -672,6 +673,17 @@ def _results(
         if under_way:
             print(f"waiting for {len(under_way)} runs under way; Ctrl-C again to leave at once", file=sys.stderr)
             wait_for(under_way)
+
+
+def _spread(runs: Iterable[Run]) -> list[Run]:
+    """First one run of every training, then the others: processes that share a training would wait for each other."""
+    seen: dict[str, int] = {}
+    places = []
+    for one in runs:
+        training = replace(one, target="base" if one.target in HALVES else None, limit=None).key
+        places.append(seen.get(training, 0))
+        seen[training] = places[-1] + 1
+    return [one for _, one in sorted(zip(places, runs, strict=True), key=lambda pair: pair[0])]
 
 
 def _trace_path(rows: Rows, one: Run) -> Path:

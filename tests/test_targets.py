@@ -102,3 +102,12 @@ def test_an_unknown_target_is_named(target):
 def test_oracle_has_no_meaning_with_a_target():
     with pytest.raises(FewshotError, match="oracle chooses on the test"):
         Run("x", "tip_adapter", "toy/dtd", 1, selection="oracle", target="base")
+
+
+def test_processes_start_with_different_trainings():
+    from fewshot.runs import _spread, grid
+
+    runs = grid("x", ["coop", "kgcoop"], ["toy/dtd"], [1], [1, 2], targets=("base", "new", None, "toy/eurosat"))
+    first = [(one.method, one.seed, one.target) for one in _spread(runs)]
+    trainings = {(m, s, t) for m in ("coop", "kgcoop") for s in (1, 2) for t in ("base", None)}
+    assert set(first[:8]) == trainings and sorted(one.key for one in _spread(runs)) == sorted(one.key for one in runs)
