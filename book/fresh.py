@@ -30,7 +30,8 @@ def measure(committed: Path, folder: Path, say=print) -> Path:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
     from fewshot.rows import Rows
-    from fewshot.runs import Run, hardware, run_grid
+    from fewshot.runs import Run, hardware, run, run_grid
+    from fewshot.studies import STUDIES, study
 
     began, resumed, worst, count = time.monotonic(), any(results.glob("*.jsonl")), 0.0, 0
     for file in sorted(committed.glob("*.jsonl")):
@@ -46,9 +47,11 @@ def measure(committed: Path, folder: Path, say=print) -> Path:
             if key not in again:
                 again.append(stored.get(key))
         say(f"{file.name}: {len(here)} rows to measure, {len(elsewhere)} taken as they are (not of the toy world)")
+        name = file.stem.rpartition("-")[0]
+        run_one = getattr(study(name), "run_one", run) if name in STUDIES else run
         # spawned, not forked: torch has threads
         with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as pool:
-            run_grid(list(here.values()), again, executor=pool)
+            run_grid(list(here.values()), again, executor=pool, run_one=run_one)
         gaps = [abs(again.get(one.key)["accuracy"] - stored.get(key)["accuracy"]) for key, one in here.items()]
         worst, count = max([worst, *gaps]), count + len(gaps)
         say(f"{file.name}: largest difference from the committed rows {max(gaps, default=0):.2f} points")

@@ -65,7 +65,7 @@ def fresh_text(folder: Path) -> str:
         seconds = sum(computing_seconds(frame) for frame in frames if len(frame))
         return (
             "`make book FRESH=1` measures all rows again. It has not been timed as a whole on these rows; when they were stored "
-            f"they took {seconds / 60:.0f} minutes of computing (the sum of their own seconds, which two workers share).\n"
+            f"they took {seconds / 3600:.1f} hours of computing (the sum of their own seconds), {seconds / 7200:.1f} on two cores.\n"
         )
     took = json.loads(file.read_text())
     return (
