@@ -132,6 +132,8 @@ def printed(claim: Claim) -> pd.DataFrame | None:
     labels = TITLES | {"coop_ctx16": TITLES["coop"]} | labels
     frame = frame.assign(arm=frame[column].map(lambda name: labels.get(name, name)), seed=1)
     frame = frame.rename(columns={"top1": "accuracy", "classes": "half"})
+    if {"base", "new"} <= set(frame):  # a column for each half
+        frame = frame.assign(dataset="average").melt(["arm", "dataset", "seed"], ["base", "new"], "half", "accuracy")
     if "training_time_minutes" in frame:
         frame = frame.assign(seconds_fit=60.0 * frame["training_time_minutes"])
     for name, value in (("dataset", "imagenet"), ("half", "all"), ("shots", 16)):

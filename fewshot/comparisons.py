@@ -125,13 +125,15 @@ def fraction(frame: pd.DataFrame, of: dict, low: dict, high: dict, above: float 
     parts = [_take(frame, where) for where in (of, low, high)]
     won, lost = _table(parts[0], parts[1]), _table(parts[2], parts[1])
     more, loss = effect((won - above * lost).dropna(how="all")), effect(lost)
-    note = ""
-    if loss.n:
-        share = (
-            f"{won.mean(axis=1).mean() / loss.mean:.0%} of" if loss.low > 0 or loss.n == 1 and loss.mean > 0 else "of"
-        )
-        note = f"{share} {loss.mean:.1f} points lost won back".replace("-", "−")
     nothing = loss.n > 1 and loss.against(0) != "above"
+    if nothing:
+        note = (
+            f"the loss itself is {_signed(loss.mean)} [{_signed(loss.low)}, {_signed(loss.high)}]: nothing to win back"
+        )
+    else:
+        note = f"{won.mean(axis=1).mean() / loss.mean:.0%} of {loss.mean:.1f} points lost are won back".replace(
+            "-", "−"
+        )
     return _found(more, parts, {"above": 0}, note=note, decided=UNDECIDED if nothing else "")
 
 
