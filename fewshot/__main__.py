@@ -170,12 +170,15 @@ def _plan(options) -> None:
 
 
 def _run(options) -> None:
-    _print_means(_on_workers(_grid(options), options.rows, options.workers))
+    from fewshot.workers import on_workers
+
+    _print_means(on_workers(_grid(options), options.rows, options.workers))
 
 
 def _reproduce(options) -> None:
     from fewshot.runs import load_profile, results_folder, run
     from fewshot.studies import STUDIES, rows_file, runs_of, study
+    from fewshot.workers import on_workers
 
     profile = load_profile(options.profile)
     names = list(STUDIES) if options.experiments == ["all"] else options.experiments
@@ -187,35 +190,7 @@ def _reproduce(options) -> None:
         rows = Path(options.rows) if options.rows else rows_file(name, profile)
         print(f"{name}: {rows}", file=sys.stderr)
         runs = runs_of(module.arms(profile))
-        _on_workers(runs, rows, options.workers, stored, getattr(module, "run_one", run))
-
-
-def _on_workers(runs: list, rows, workers: int, stored=(), run_one=None):
-    """What neither `rows` nor the files `stored` hold is run, here (workers 0) or on so many processes."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    from fewshot.runs import complete, run
-
-    if workers < 0:
-        raise FewshotError("--workers must be 0 or more.")
-    if not workers:
-        return complete(runs, rows, stored, run_one=run_one or run)
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(workers, context, _start_worker, (workers,)) as executor:
-        return complete(runs, rows, stored, executor, run_one=run_one or run)
-
-
-def _start_worker(workers: int) -> None:
-    """In each process: finish and store the run under way after Ctrl-C, and share the cores."""
-    import os
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    import torch
-
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+        on_workers(runs, rows, options.workers, stored, getattr(module, "run_one", run))
 
 
 def _rows(options) -> None:

@@ -63,13 +63,22 @@ def test_rows_prints_means_and_csv(capsys, tmp_path):
 
 def test_ctrl_c_is_exit_130_and_a_short_message(capsys, monkeypatch, tmp_path):
     import fewshot.runs
+    import fewshot.workers
 
     def interrupted(*arguments, **options):
         raise fewshot.runs.Interrupted("interrupted: 1 of 2 runs are stored")
 
-    monkeypatch.setattr(fewshot.runs, "complete", interrupted)
+    monkeypatch.setattr(fewshot.workers, "complete", interrupted)
     assert main(["run", "--methods", "coop", "--datasets", "toy/pets", "--rows", str(tmp_path / "r.jsonl")]) == 130
     assert capsys.readouterr().err == "\nfewshot: interrupted: 1 of 2 runs are stored\n"
+
+
+def test_module_and_command_start_workers_alike(tmp_path):
+    """`python -m fewshot` hides its main module from spawned processes."""
+    command = [sys.executable, "-m", "fewshot", "run", "--methods", "zero_shot", "--datasets", "toy/eurosat", "--shots", "1"]
+    done = subprocess.run([*command, "--rows", str(tmp_path / "r.jsonl"), "--workers", "1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "zero_shot" in done.stdout
 
 
 # The notebook launcher

@@ -305,14 +305,14 @@ import multiprocessing, sys, time
 sys.path.insert(0, {tests!r})
 from concurrent.futures import ProcessPoolExecutor
 from test_runs import made, shared, some
-from fewshot.__main__ import _start_worker
+from fewshot.workers import start
 
 def slow(one):
     time.sleep(0.05)
     return made(one)
 
 if __name__ == "__main__":
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), _start_worker, (2,)) as executor:
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), start, (2,)) as executor:
         shared(some(400), {path!r}, slow, executor=executor)
 """
 
