@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from fewshot import runs, studies
-from fewshot.comparisons import ARGUMENTS, FIELDS, KINDS, SELECTORS, Finding
+from fewshot.comparisons import ARGUMENTS, FIELDS, KINDS, SELECTORS, Finding, compare
 from fewshot.errors import FewshotError, unknown
 from fewshot.report import TITLES
 from fewshot.rows import Rows
@@ -57,9 +57,8 @@ class Verdict:
 def judge(claim: Claim, frame: pd.DataFrame) -> Finding:
     """What numbers say about a claim. Columns: arm, dataset, half, shots, seed, accuracy, seconds_fit; a number that is
     missing was asked for and not measured. Raises FewshotError where the rows mix settings."""
-    arguments = {name: value for name, value in claim.test.items() if name != "kind"}
     try:
-        return KINDS[claim.test["kind"]](frame, **arguments)
+        return compare(frame, claim.test)
     except FewshotError as error:
         raise FewshotError(f"claim {claim.id}: {error}") from error
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewshot.comparisons import FAILS, HOLDS, KINDS, NOT_RUN, UNDECIDED
+from fewshot.comparisons import FAILS, HOLDS, KINDS, NOT_RUN, UNDECIDED, compare
 from fewshot.errors import FewshotError
 
 NAMES = ("dtd", "eurosat", "food101", "sun397")
@@ -265,3 +265,43 @@ def test_changing_one_number_moves_the_effect_and_can_turn_the_verdict():
     after = told("difference", frame, **PAIR)
     assert before.verdict == HOLDS and after.verdict == UNDECIDED
     assert after.effect.mean == pytest.approx(before.effect.mean - 30 / 12)
+
+
+def test_the_second_look_takes_the_data_sets_as_given():
+    """A gain that varies much between data sets and little between seeds holds on these, and is open for others."""
+    frame = numbers({"a": 54, "b": 50}, noise=2.5)
+    found = compare(frame, {"kind": "difference", **PAIR})
+    assert found.verdict == UNDECIDED and found.effect.n == 4 and found.effect.unit == "data sets"
+    assert found.these.verdict == HOLDS and found.these.effect.n == 3 and found.these.effect.unit == "seeds"
+    assert found.these.effect.mean == pytest.approx(found.effect.mean)
+    means = frame.groupby(["arm", "seed"])["accuracy"].mean()
+    gaps = (means["a"] - means["b"]).to_numpy()
+    half = 4.302653 * gaps.std(ddof=1) / 3**0.5
+    assert found.these.effect.low == pytest.approx(gaps.mean() - half, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["ratio", "best", "spread", "trend", "fraction", "groups"])
+def test_every_kind_but_every_can_be_looked_at_over_seeds(kind):
+    frame = numbers({"a": 70, "b": 50, "c": 72}, shots=(1, 16))
+    seconds = frame.assign(seconds_fit=np.where(frame["arm"] == "a", 3.0, 2.0) + 0.1 * frame["seed"])
+    early = [one | {"shots": 1} for one in (A, B, C)]
+    arguments = {
+        "ratio": {"of": early[0], "to": early[1], "above": 1},
+        "best": {"of": early[2], "among": ["a", "b"]},
+        "spread": {"of": early, "within": 1},
+        "trend": {"of": A, "minus": B, "first": {"shots": 1}, "then": {"shots": 16}},
+        "fraction": {"of": early[0], "low": early[1], "high": early[2]},
+        "groups": {"of": early[0], "minus": early[1], "inside": ["dtd", "eurosat"]},
+    }[kind]
+    found = compare(seconds, {"kind": kind, **arguments})
+    assert found.these.effect.unit == "seeds" and found.these.effect.n == 3
+    assert found.these.effect.mean == pytest.approx(found.effect.mean)
+    assert found.these.threshold == found.threshold
+
+
+def test_there_is_no_second_look_at_one_data_set_one_seed_or_every_data_set():
+    frame = numbers({"a": 54, "b": 50})
+    one = {"of": A | {"dataset": "dtd"}, "minus": B | {"dataset": "dtd"}}
+    assert compare(frame, {"kind": "difference", **one}).these is None
+    assert compare(frame[frame["seed"] == 1], {"kind": "difference", **PAIR}).these is None
+    assert compare(frame, {"kind": "every", **PAIR}).these is None
