@@ -63,6 +63,19 @@ def training_times():
     return _read("clip_lora_table1_training_time.csv").rename(columns={"training_time_minutes": "minutes"})
 
 
+def base_to_new_averages():
+    """Averages over eleven data sets as two READMEs list them: method, name, base, new, harmonic, source, protocol.
+
+    A method can stand there twice with different numbers (CoOp): `source` says whose runs they are.
+    """
+    return _read("base_to_new_averages.csv")
+
+
+def domain_shift():
+    """Trained on ImageNet, tested on it and on its four shifts: columns method, dataset, top1, source, protocol."""
+    return _read("domain_shift.csv")
+
+
 def _table(name: str, source: Source):
     table = _read(source.file)
     if source.method:  # the text adapter's table names a setting (image, image+text) where the others name a method
