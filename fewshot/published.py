@@ -76,6 +76,12 @@ def domain_shift():
     return _read("domain_shift.csv")
 
 
+def tip_adapter_rn50():
+    """Tip-Adapter, Tip-Adapter-F and zero-shot with RN50 as the log beside the authors' code lists them, eleven data sets:
+    columns method, shots, dataset, top1, source, protocol (what was chosen on the test set)."""
+    return _read("tip_adapter_rn50.csv")
+
+
 def _table(name: str, source: Source):
     table = _read(source.file)
     if source.method:  # the text adapter's table names a setting (image, image+text) where the others name a method
