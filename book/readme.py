@@ -1,10 +1,12 @@
-"""Write the README's table of results from the rows: python book/readme.py. A test fails when the two differ."""
+"""Write what the README and the front page say from rows: python book/readme.py. A test fails when they differ."""
 
+import functools
 import sys
 from pathlib import Path
 
 import marks
 
+from fewshot import claims, ledger
 from fewshot.published import published
 from fewshot.report import TITLES, averaged
 from fewshot.rows import Rows
@@ -42,16 +44,65 @@ def table(rows, paper) -> str:
     return f"{body}\n\n{note}"
 
 
-def rows_table() -> str:
-    return table(Rows(ROOT / "results" / "method_table-toy.jsonl").frame(), published("clip_lora"))
+def rows_table(folder: Path = ROOT / "results") -> str:
+    return table(Rows(folder / "method_table-toy.jsonl").frame(), published("clip_lora"))
 
 
-def renewed(readme: str) -> str:
-    """The README with the table of today's rows."""
-    return marks.renewed(readme, {"rows": rows_table})
+@functools.cache
+def judged(folder: Path = ROOT / "results", file: Path = claims.FILE) -> tuple[claims.Ledger, list[claims.Verdict]]:
+    """The ledger and its verdicts, on the toy rows of a folder."""
+    book = claims.load(file)
+    return book, claims.verdicts(book.claims, folder=folder)
+
+
+def claims_table(folder: Path = ROOT / "results", file: Path = claims.FILE) -> str:
+    """For the README: how many claims hold, and the best-known ones."""
+    book, found = judged(folder, file)
+    counts = ledger.count(found, book.papers)
+    heading = ["Claims of", *counts.columns]
+    lines = [heading, ["---"] + ["---:"] * len(counts.columns), *([name, *line] for name, *line in counts.itertuples())]
+    body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    known = ledger.lines_of(one for one in found if one.claim.known)
+    note = ("Effects in points; [95 % interval] over data sets (of the paper's own numbers too, where there are several). "
+            "*On data sets like these* asks whether another data set would do the same, *on these data sets* whether other "
+            "pictures of the same data sets would.")  # fmt: skip
+    return f"{body}\n\nThe ten best known:\n\n{known}\n\n{note}"
+
+
+def front_table(folder: Path = ROOT / "results", file: Path = claims.FILE) -> str:
+    """For the front page: a line per claim of the papers, where to read, and a link to each verdict."""
+    book, found = judged(folder, file)
+    verdicts = {one.claim.id: one for one in found}
+    lines = [["Claim", "Read", "On data sets like these", "On these data sets"], ["---"] * 4]
+    for line in book.front:
+        own = [verdicts[name] for name in line["claims"]]
+        lines.append([line["says"], line["read"], _links(own), _links(own, these=True)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _links(found: list[claims.Verdict], these: bool = False) -> str:
+    """The verdicts of some claims, each a link to its place on the page of the claims."""
+    said = []
+    for one in found:
+        verdict = (one.here.on_these if these else one.here).verdict
+        to = f"../notebooks/claims.html#{ledger.anchor(one.claim.id)}"
+        said.append(f'<a href="{to}" title="{one.claim.title}">{verdict}</a>')
+    return ", ".join(said)
+
+
+def renewed(readme: str, folder: Path = ROOT / "results", file: Path = claims.FILE) -> str:
+    """The README with today's rows in its tables."""
+    parts = {"rows": lambda: rows_table(folder), "claims": lambda: claims_table(folder, file)}
+    return marks.renewed(readme, parts)
+
+
+def renewed_front(page: str, folder: Path = ROOT / "results", file: Path = claims.FILE) -> str:
+    """The front page with today's verdicts."""
+    return marks.renewed(page, {"claims": lambda: front_table(folder, file)})
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, renew in (("README.md", renewed), ("book/intro.md", renewed_front)):
+        path = ROOT / name
+        path.write_text(renew(path.read_text(encoding="utf-8")), encoding="utf-8")
     sys.exit(0)

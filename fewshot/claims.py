@@ -241,14 +241,21 @@ def as_frame(found: Iterable[Verdict], papers: Mapping[str, str]) -> pd.DataFram
             name: asdict(one.claim)[name] for name in ("id", "title", "paper", "place", "wording", "study", "decides")
         }
         line["paper"] = papers[one.claim.paper]
-        for name, finding in (("published", one.published), ("here", one.here), ("paper_scale", one.paper)):
-            if finding is not None and finding.effect.n:
-                e, back = finding.effect, math.exp if finding.scale == "times" else float
-                line |= {f"{name}_effect": back(e.mean), f"{name}_low": back(e.low) if e.n > 1 else None}
-                line |= {f"{name}_high": back(e.high) if e.n > 1 else None, f"{name}_n": e.n, f"{name}_unit": e.unit}
-            line[f"{name}_verdict"] = (
-                finding.verdict if finding is not None and (name != "published" or e.n > 1) else ""
-            )
-        line |= {"scale": one.here.scale, "threshold": one.here.threshold, "side": one.here.side}
+        looks = {
+            "published": one.published,
+            "here": one.here,
+            "here_on_these": one.here.on_these,
+            "paper_scale": one.paper,
+        }
+        for name, finding in looks.items():
+            if finding is None:
+                continue
+            e, back = finding.effect, math.exp if finding.scale == "times" else float
+            numbers = (e.mean, e.low, e.high) if e.n > 1 else (e.mean, None, None) if e.n else (None, None, None)
+            for what, value in zip(("effect", "low", "high"), numbers, strict=True):
+                line[f"{name}_{what}"] = None if value is None else back(value)
+            line |= {f"{name}_n": e.n, f"{name}_unit": e.unit, f"{name}_verdict": finding.verdict}
+        back = math.exp if one.here.scale == "times" else float
+        line |= {"scale": one.here.scale, "threshold": back(one.here.threshold), "side": one.here.side}
         lines.append(line)
     return pd.DataFrame(lines)

@@ -50,14 +50,29 @@ class Finding:
         return UNDECIDED if where == "undecided" else HOLDS if where == self.side else FAILS
 
     @property
+    def on_these(self) -> Finding:
+        """The second look, or this one where there is only one."""
+        return self.these or self
+
+    @property
+    def number(self) -> str:
+        """The effect and its interval: "+1.8 [+0.3, +3.3]"; a single value has no interval."""
+        if not self.effect.n:
+            return NOT_RUN
+        one, e = self._number, self.effect
+        return one(e.mean) + (f" [{one(e.low)}, {one(e.high)}]" if e.n > 1 else "")
+
+    @property
+    def over(self) -> str:
+        """What the interval is over: "11 data sets"; empty for a single value."""
+        return f"{self.effect.n} {self.effect.unit}" if self.effect.n > 1 else ""
+
+    @property
     def text(self) -> str:
         """The effect with its interval, and how much of it is there: "+1.8 [+0.3, +3.3] over 11 data sets; the note"."""
         if not self.effect.n:
             return NOT_RUN
-        one, e = self._number, self.effect
-        text = one(e.mean)
-        if e.n > 1:
-            text += f" [{one(e.low)}, {one(e.high)}] over {e.n} {e.unit}"
+        text = f"{self.number} over {self.over}" if self.over else self.number
         if self.rows < self.asked:
             text += f" ({self.rows} of {self.asked} rows: no verdict)"
         return f"{text}; {self.note}" if self.note else text
@@ -125,7 +140,7 @@ def spread(frame: pd.DataFrame, of: Sequence[dict], within: float, over: Over = 
     gap = pairs[a, b]
     if gap.mean < 0:
         a, b, gap = b, a, Effect(-gap.mean, -gap.high, -gap.low, gap.n, gap.unit)
-    note = f"{names[a]} minus {names[b]}, the pair furthest apart"
+    note = f"{names[a]} minus {names[b]}" + (", the pair furthest apart" if len(of) > 2 else "")
     return _found(gap, parts, {"below": within}, note=note, decided=decided)
 
 
