@@ -6,42 +6,46 @@ A run of `texts=m` and one that chooses m on validation pictures learn the same 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from fewshot import sentences_elsewhere
 from fewshot.clip import unit
 from fewshot.errors import FewshotError
 from fewshot.intervals import t_interval
-from fewshot.report import Table, _cell, _is_toy, _origin, _signed, use_style
+from fewshot.report import TITLES, Table, _cell, _is_toy, _origin, _signed, use_style
 from fewshot.runs import Profile, Run, _fit, grid, run
+from fewshot.studies import datasets_of, toy, with_options
 
 NAME = "text_adapter"
 SEEDS = 5  # fewer are no ground for a statement
 # The toy's training: short, with higher rates; see the notebook.
 TOY = {"steps": 300, "lr": 0.003, "converter_steps": 300, "converter_lr": 0.0015}
 COUNTS = (1, 2, 3, 4, 5, 10, 15, 20, 30)
-CONVERTERS = ("identity", "mean_shift", "center", "linear", "procrustes", "mlp", "qformer")
 SIMPLE = "mean_shift"  # the converter without training that goes through all shots beside the default
 IMAGE, TEXT = "image", "image + text"
+EVERY = f"{TEXT}, every number of texts"
+OPTIONS = {
+    "loss": ("swapped", "printed", "swapped_balanced", "positive_only"),
+    "converter": ("identity", "mean_shift", "center", "linear", "procrustes", "mlp", "qformer"),
+    "pairs": ("fewshot_class", "train_class"),
+}
 
 
 # the runs
 
 
-def defaults(profile: Profile) -> tuple[list[str], list[int]]:
-    """Data sets and shots: the paper's, and in the toy profile the stand-ins and fewer shots."""
-    if profile.name in ("toy", "smoke"):
-        return ["toy/cub", "toy/oxford_pets"], [1, 3, 5, 10, 15]
-    return ["cub", "oxford_pets"], [1, 2, 3, 4, 5, 10, 15]
+def table_sets(profile: Profile) -> tuple[list[str], list[int]]:
+    """Data sets and shots: the paper's, and in the toy world the stand-ins and fewer shots."""
+    return datasets_of(profile, ("cub", "oxford_pets")), [1, 3, 5, 10, 15] if toy(profile) else [1, 2, 3, 4, 5, 10, 15]
 
 
-def variant(profile: Profile, method: str = NAME, **options) -> Profile:
-    """The profile with options of one method; the toy's training of the text adapter is shortened."""
-    short = TOY if method == NAME and profile.name == "toy" else {}
-    return replace(profile, methods={method: {**profile.methods.get(method, {}), **short, **options}})
+def variant(profile: Profile, **options) -> Profile:
+    """The profile with options of the text adapter; its training in the toy profile is shortened."""
+    return with_options(profile, NAME, **(TOY if profile.name == "toy" else {}), **options)
 
 
 def counts(dataset: str) -> tuple[int, ...]:
@@ -52,42 +56,57 @@ def counts(dataset: str) -> tuple[int, ...]:
     return tuple(m for m in COUNTS if m <= fewest)
 
 
-def table_runs(
-    datasets: Sequence[str], shots: Sequence[int], seeds: Sequence[int], profile: Profile, limit: int | None = None
-) -> list[Run]:
-    """Table 1, figure 4 and the baselines, in an order in which runs of one training follow each other."""
-    runs = []
-    for dataset in datasets:
-        for options in ({}, {"templates": "sentences"}):
-            runs += grid("llm_text_adapter", ["zero_shot"], [dataset], [1], [1], variant(profile, "zero_shot", **options),
-                         limit=limit)  # fmt: skip
-        for seed in seeds:
-            for k in shots:
-                for m in (0, None, *counts(dataset)):
-                    some = variant(profile) if m is None else variant(profile, texts=m)
-                    runs += grid("llm_text_adapter", [NAME], [dataset], [k], [seed], some, limit=limit)
-                some = variant(profile, converter=SIMPLE)
-                runs += grid("llm_text_adapter", [NAME], [dataset], [k], [seed], some, limit=limit)
-                runs += grid("llm_text_adapter", ["cross_modal_probe"], [dataset], [k], [seed], profile, limit=limit)
-    return runs
+def label(option: str, value: str, converter: str = "qformer") -> str:
+    """The arm of an option varied by itself: "loss printed", or "loss printed, mlp" with another converter."""
+    return f"{option} {value}" + (f", {converter}" if converter != "qformer" else "")
 
 
-def other_runs(
-    dataset: str, shots: int, seeds: Sequence[int], profile: Profile, limit: int | None = None,
-    converters: Sequence[str] = ("qformer",), **options: Iterable,
-) -> list[Run]:  # fmt: skip
-    """Options of the text adapter varied one by one: other_runs("toy/cub", 1, [1, 2], profile, loss=("mse", "infonce"))."""
-    from fewshot.methods.text_adapter import Config
+def arms(
+    profile: Profile,
+    datasets: Sequence[str] | None = None,
+    shots: Sequence[int] | None = None,
+    seeds: Sequence[int] = (1, 2, 3, 4, 5),
+    few: int = 1,
+    elsewhere: Sequence[int] = sentences_elsewhere.SHOTS,
+    limit: int | None = None,
+) -> dict[str, list[Run]]:
+    """Everything the notebook shows: table 1 and figure 4, baselines, options at `few` shots on the first data set, and
+    the same sentences in other methods at `elsewhere` shots. None: the paper's data sets and shots, or the toy's.
 
-    runs = []
-    every = [
-        (name, value, converter) for name, values in options.items() for value in values for converter in converters
-    ]
-    for name, value, converter in every:  # a default is left out, so that the run is table 1's
-        more = {"converter": converter, name: value}
-        more = {option: chosen for option, chosen in more.items() if chosen != getattr(Config(), option)}
-        runs += grid("llm_text_adapter", [NAME], [dataset], [shots], seeds, variant(profile, **more), limit=limit)
-    return runs
+    The arm EVERY has the runs of every number of texts next to each other, because these share a training (see `shared`);
+    TEXT has those among them that choose the number.
+    """
+    usual_sets, usual_shots = table_sets(profile)
+    datasets = usual_sets if datasets is None else list(datasets)
+    shots = usual_shots if shots is None else list(shots)
+
+    def asked(names, numbers, draws, method: str = NAME, **options) -> list[Run]:
+        own = variant(profile, **options) if method == NAME else with_options(profile, method, **options)
+        return grid("llm_text_adapter", [method], names, numbers, draws, own, limit=limit)
+
+    def each(make) -> list[Run]:
+        return [one for name in datasets for seed in seeds for k in shots for one in make(name, [k], [seed])]
+
+    def heads(name, k, seed) -> list[Run]:
+        free = asked([name], k, seed)
+        return free + [one for m in counts(name) for one in asked([name], k, seed, texts=m)]
+
+    found = {
+        IMAGE: each(lambda *place: asked(*place, texts=0)),
+        EVERY: each(heads),
+        TEXT: each(asked),
+        f"{TEXT}, {SIMPLE}": each(lambda *place: asked(*place, converter=SIMPLE)),
+        TITLES["cross_modal_probe"]: asked(datasets, shots, seeds, "cross_modal_probe"),
+    }
+    first = datasets[:1], [few], seeds
+    found[f"{IMAGE}, few"] = asked(*first, texts=0)
+    for option, values in OPTIONS.items():
+        for converter in ("qformer", "mlp") if option == "loss" else ("qformer",):
+            for value in values:
+                chosen = {"converter": converter, option: value}
+                differs = {name: v for name, v in chosen.items() if v != _default(name)}
+                found[label(option, value, converter)] = asked(*first, **differs)
+    return found | sentences_elsewhere.arms(profile, datasets, elsewhere, seeds, limit)
 
 
 _stack: dict = {}  # of the last training: its key, model, what it chose, seconds
