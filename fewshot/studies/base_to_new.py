@@ -93,14 +93,14 @@ def averages_table(rows: pd.DataFrame, labels: Sequence[str], datasets: Sequence
 def published_averages() -> Table:
     """What two READMEs list, each number with its source; nothing measured here."""
     paper = published.base_to_new_averages()
-    names = [f"{name} ({source})" for name, source in zip(paper["name"], paper["source"], strict=True)]
-    table = Table({name: [f"{v:.2f}" for v in paper[column]] for name, column in PAPER.items()}, index=names)
+    table = Table({name: [f"{v:.2f}" for v in paper[column]] for name, column in PAPER.items()}, index=paper["name"])
     zero = paper[paper["method"] == "zero_shot"].set_index("source")
     for half in HALVES:
         gap = paper[half] - paper["source"].map(zero[half])
         gap = gap.round(2).mask(paper["method"] == "zero_shot")
         table[f"{half}, over CLIP"] = ["–" if value != value else _signed(value) for value in gap]
-    table.index.name = "method (source)"
+    table["source"] = list(paper["source"])
+    table.index.name = "method"
     table.caption = (
         "Published, not measured here: accuracy in percent, ViT-B/16, 16 shots, average over eleven real data sets. "
     )

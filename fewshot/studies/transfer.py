@@ -13,7 +13,7 @@ import pandas as pd
 from fewshot import published
 from fewshot.differences import average, dots, shown
 from fewshot.intervals import paired
-from fewshot.report import NOT_RUN, TITLES, Table, _cell, _origin, _ranked, _signed
+from fewshot.report import NOT_RUN, TITLES, Table, _cell, _origin, _ranked, _shots, _signed
 from fewshot.runs import Profile, Run, grid
 from fewshot.studies import datasets_of, toy, with_options
 from fewshot.toy import ELEVEN, SHIFTED
@@ -241,4 +241,4 @@ def gains(rows: pd.DataFrame, labels: Sequence[str], targets: Sequence[str], pho
 
 def _learned(rows: pd.DataFrame) -> str:
     shots = sorted(k for k in rows["shots"].unique() if k)
-    return " or ".join(f"{k} shot{'s' * (k != 1)}" for k in shots) or "no shots"
+    return " or ".join(_shots(int(k)) for k in shots) or "no shots"
