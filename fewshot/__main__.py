@@ -176,8 +176,8 @@ def _run(options) -> None:
 
 
 def _reproduce(options) -> None:
-    from fewshot.runs import load_profile, results_folder, run
-    from fewshot.studies import STUDIES, rows_file, runs_of, study
+    from fewshot.runs import load_profile, run
+    from fewshot.studies import STUDIES, rows_file, runs_of, stored_files, study
     from fewshot.workers import on_workers
 
     profile = load_profile(options.profile)
@@ -185,8 +185,8 @@ def _reproduce(options) -> None:
     modules = [study(name) for name in names]
     if options.rows and len(names) > 1:
         raise FewshotError("--rows names the file of one experiment; give one, or leave --rows out.")
-    stored = [] if options.recompute else sorted(results_folder().glob(f"*-{profile.name}.jsonl"))
     for name, module in zip(names, modules, strict=True):
+        stored = [] if options.recompute else stored_files(name, profile)
         rows = Path(options.rows) if options.rows else rows_file(name, profile)
         print(f"{name}: {rows}", file=sys.stderr)
         runs = runs_of(module.arms(profile))

@@ -47,3 +47,11 @@ def test_rows_of_any_experiment_are_found_and_the_rest_is_said(tmp_path, monkeyp
     )
     assert list(found["dataset"]) == ["toy/dtd"]
     assert "1 of 2 rows are there; 1 not run" in capsys.readouterr().out
+
+
+def test_an_experiment_with_conditions_of_its_own_neither_reads_nor_lends_rows(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWSHOT_RESULTS", str(tmp_path))
+    for name in ("method_table-toy", "training_time-toy", "method_table-paper"):
+        (tmp_path / f"{name}.jsonl").touch()
+    assert [path.name for path in studies.stored_files("training_time", PROFILE)] == ["training_time-toy.jsonl"]
+    assert [path.name for path in studies.stored_files("transfer", PROFILE)] == ["method_table-toy.jsonl"]

@@ -30,6 +30,8 @@ STUDIES = (
     "statistics",
     "llm_text_adapter",
 )
+# Measured under conditions of their own: they take no row of another experiment, and none takes theirs.
+CONDITIONED = ("training_time",)
 Arms = Mapping[str, list[Run]]
 
 
@@ -79,12 +81,12 @@ def measured(
 ) -> pd.DataFrame:
     """The rows of `arms` as they are there, with a column `arm` (a row stands once for every arm that has it).
 
-    Rows of the project (results/*-PROFILE.jsonl, whichever experiment made them) are read; what is missing is run, for at
-    most `minutes`, and kept in `rows`: by default NAME-PROFILE.jsonl in the cache folder. `recompute` leaves the project's
-    rows aside. Prints how many rows are there. Raises what `fewshot.runs.complete` raises.
+    Rows of the project are read (see `stored_files`); what is missing is run, for at most `minutes`, and kept in `rows`: by
+    default NAME-PROFILE.jsonl in the cache folder. `recompute` leaves the project's rows aside. Prints how many rows are
+    there. Raises what `fewshot.runs.complete` raises.
     """
     asked = runs_of(arms)
-    stored = [] if recompute else sorted(results_folder().glob(f"*-{profile.name}.jsonl"))
+    stored = [] if recompute else stored_files(name, profile)
     own = Path(rows).expanduser() if rows else rows_file(name, profile)
     frame = complete(asked, own, stored, progress=progress, minutes=minutes, run_one=run_one)
     left = len(asked) - len(frame)
@@ -93,6 +95,15 @@ def measured(
         + (f"; {left} not run: execute again, or raise minutes" if left else "")
     )
     return labelled(frame, arms)
+
+
+def stored_files(name: str, profile: Profile) -> list[Path]:
+    """The project's files in which the rows of an experiment may be: results/*-PROFILE.jsonl, whichever experiment made
+    them; but only its own file for an experiment that is CONDITIONED, and for the others no file of such a one."""
+    conditioned = {one: results_folder() / f"{one}-{profile.name}.jsonl" for one in CONDITIONED}
+    if name in conditioned:
+        return [conditioned[name]]
+    return sorted(set(results_folder().glob(f"*-{profile.name}.jsonl")) - set(conditioned.values()))
 
 
 def labelled(frame: pd.DataFrame, arms: Arms) -> pd.DataFrame:
