@@ -24,6 +24,8 @@ from fewshot.rows import Rows
 from fewshot.studies import Arms
 
 FILE = runs.ROOT / "published" / "claims.yaml"
+# Their runs are the method table's, but not their rows: times that were taken alike, and rows with more in them.
+APART = ("training_time", "statistics")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Verdict:
 
 
 def judge(claim: Claim, frame: pd.DataFrame) -> Finding:
-    """What numbers say about a claim. Columns: arm, dataset, half, shots, seed, accuracy, seconds_fit; a number that is
+    """What numbers say about a claim. Columns: arm, dataset, half, shots, seed, accuracy, seconds_fit; one that is
     missing was asked for and not measured. Raises FewshotError where the rows mix settings."""
     try:
         return compare(frame, claim.test)
@@ -83,14 +85,16 @@ def measured(
     folder: Path | None = None,
     stamp_of: Callable[[runs.Run], str | None] = runs.stamp,
 ) -> pd.DataFrame:
-    """The runs of an experiment (`asked`) with accuracy and seconds_fit of the stored rows of `profile`; nothing is run.
+    """The runs of an experiment (`asked`) with what stored rows of `profile` say of them; nothing is run.
 
-    Rows are those of all files *-PROFILE.jsonl in `folder` (default: the project's). Rows made with other weights or
+    Columns: accuracy, seconds_fit and, where rows count pictures, seconds_per_image of training. Rows are those of all files
+    *-PROFILE.jsonl in `folder` (default: the project's), the experiment's own first. Rows made with other weights or
     settings than today's do not count.
     """
     frame = asked(studies.study(study).arms(studies.profile_of(profile)))
-    folder = folder or runs.results_folder()
-    files = [Rows(path) for path in sorted(folder.glob(f"*-{Path(profile).stem}.jsonl"))]
+    own = f"{study}-{Path(profile).stem}.jsonl"
+    paths = sorted((folder or runs.results_folder()).glob(f"*-{Path(profile).stem}.jsonl"), key=lambda p: p.name != own)
+    files = [Rows(path) for path in paths if study not in APART or path.name == own]
     stamps: dict[str, str | None] = {}
 
     def row_of(one: runs.Run) -> dict:
@@ -104,8 +108,10 @@ def measured(
         return {}
 
     found = {one.key: row_of(one) for one in frame["run"]}
-    for name in ("accuracy", "seconds_fit"):
+    for name in ("accuracy", "seconds_fit", "training_images"):
         frame[name] = [found[key].get(name, float("nan")) for key in frame["key"]]
+    seen = frame.pop("training_images").astype(float)
+    frame["seconds_per_image"] = frame["seconds_fit"] / seen.where(seen > 0)
     return frame.drop(columns="run")
 
 
@@ -177,6 +183,15 @@ class Ledger:
         if name not in found:
             raise unknown("claim", name, found)
         return found[name]
+
+    def chosen(self, papers: Iterable[str] = (), only: Iterable[str] = ()) -> list[Claim]:
+        """The claims of some papers (by short name) and of some ids; empty: all. Raises FewshotError for an unknown one."""
+        papers, only = list(papers), list(only)
+        for name in papers:
+            if name not in self.papers.values():
+                raise unknown("paper", name, self.papers.values())
+        wanted = {self[name].id for name in only} or {claim.id for claim in self.claims}
+        return [c for c in self.claims if c.id in wanted and (not papers or self.papers[c.paper] in papers)]
 
 
 def load(path: Path = FILE) -> Ledger:

@@ -41,9 +41,13 @@ def place(page: str, cell: str) -> tuple[str, str, str]:
             for level, words in re.findall(r"^(#+) +(.+)$", "".join(one["source"]), re.M):
                 title, heading = (words, words) if level == "#" else (title, words)
         if one.get("id") == cell:
-            plain = re.sub(r"[^a-z0-9]+", "-", re.sub(r"[`'’$\\]", "", heading.lower()))
-            return title, heading, re.sub(r"^[-0-9]+|-+$", "", plain)
+            return title, heading, slug(heading)
     raise FewshotError(f"the notebook {page} has no cell {cell!r}; name the id of one of its cells.")
+
+
+def slug(heading: str) -> str:
+    """The id that the book gives a heading."""
+    return re.sub(r"^[-0-9]+|-+$", "", re.sub(r"[^a-z0-9]+", "-", heading.lower()))
 
 
 def count(found: Sequence[Verdict], papers: Mapping[str, str]) -> Table:
@@ -109,7 +113,7 @@ class Entries:
 
     def _line(self, one: Verdict) -> str:
         claim, here, e = one.claim, one.here, html.escape
-        title, heading, slug = place(claim.page, claim.cell)
+        title, heading, to = place(claim.page, claim.cell)
         said = f"{e(claim.wording)} <small>{e(claim.place)}</small>"
         said += f"<small>Decided by: {e(claim.decides)} Holds: {e(rule(here))}.</small>"
         theirs = "–"
@@ -121,7 +125,7 @@ class Entries:
         if here.these:
             toy += f"<small>on these data sets: {e(here.these.number)} over {e(here.these.over)}</small>"
             verdict += f"<small>on these data sets: {here.these.verdict}</small>"
-        link = f'<a href="{claim.page}.html#{slug}">{e(title)}</a><small>{e(heading)}</small>'
+        link = f'<a href="{claim.page}.html#{to}">{e(title)}</a><small>{e(heading)}</small>'
         cells = (said, theirs, toy, verdict, e(_paper_scale(one.paper)), link)
         wide = (17, 11, 13, 7, 6, 8)
         style = 'style="white-space: normal; text-align: left; vertical-align: top; min-width: {}rem"'
