@@ -66,7 +66,7 @@ def claims_table(folder: Path = ROOT / "results", file: Path = claims.FILE) -> s
     note = ("Effects in points; [95 % interval] over data sets (of the paper's own numbers too, where there are several). "
             "*On data sets like these* asks whether another data set would do the same, *on these data sets* whether other "
             "pictures of the same data sets would.")  # fmt: skip
-    return f"{body}\n\nThe ten best known:\n\n{known}\n\n{note}"
+    return f"{body}\n\nThe best known:\n\n{known}\n\n{note}"
 
 
 def front_table(folder: Path = ROOT / "results", file: Path = claims.FILE) -> str:

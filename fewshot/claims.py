@@ -83,7 +83,7 @@ def measured(
     study: str,
     profile: str,
     folder: Path | None = None,
-    stamp_of: Callable[[runs.Run], str | None] = runs.stamp,
+    stamp_of: Callable[[runs.Run], str | None] | None = None,
 ) -> pd.DataFrame:
     """The runs of an experiment (`asked`) with what stored rows of `profile` say of them; nothing is run.
 
@@ -102,7 +102,7 @@ def measured(
             if one.key in file:
                 setting = json.dumps([one.method, one.config, one.backbone, one.pretrained], sort_keys=True)
                 if setting not in stamps:
-                    stamps[setting] = stamp_of(one)
+                    stamps[setting] = (stamp_of or runs.stamp)(one)
                 if (row := file.get(one.key, stamps[setting])) is not None:
                     return row
         return {}
@@ -150,7 +150,7 @@ def verdicts(
     claims: Iterable[Claim],
     profile: str = "toy",
     folder: Path | None = None,
-    stamp_of: Callable[[runs.Run], str | None] = runs.stamp,
+    stamp_of: Callable[[runs.Run], str | None] | None = None,
 ) -> list[Verdict]:
     """Every claim with what the paper's numbers, the rows of `profile` and those of the profile paper say about it."""
     claims, frames = list(claims), {}

@@ -1,6 +1,6 @@
 """Write the table of book/coverage.md: every table and figure of the papers, where it is shown, and what was measured.
 
-    python book/coverage.py
+    python book/covered.py
 
 A test fails when page and rows differ, when copied numbers belong to no entry, and when a place does not exist.
 """
