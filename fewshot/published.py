@@ -63,6 +63,11 @@ def training_times():
     return _read("clip_lora_table1_training_time.csv").rename(columns={"training_time_minutes": "minutes"})
 
 
+def per_image_times():
+    """Milliseconds of training per image as KgCoOp's README lists them: method, ms_per_image, source, protocol."""
+    return _read("kgcoop_training_time.csv")
+
+
 def base_to_new_averages():
     """Averages over eleven data sets as two READMEs list them: method, name, base, new, harmonic, source, protocol.
 

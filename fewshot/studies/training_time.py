@@ -1,33 +1,28 @@
 """How long does each method train? The CLIP-LoRA paper's table 1: every method on ImageNet with 16 pictures per class.
 
-Times are only comparable when they were taken alike, so these rows are made for themselves: `run_one` gives every run a
-fresh process, one after the other, with one thread, and no image feature that another run has left.
+Times are only comparable when they were taken alike, so these rows are made for themselves: see fewshot/alone.py.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import statistics
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+import math
+from collections.abc import Sequence
+from itertools import combinations
 
-from filelock import FileLock
+import pandas as pd
 
+from fewshot import published
+from fewshot.alone import run_alone
 from fewshot.methods import get_method
-from fewshot.methods.method import Method
-from fewshot.report import TITLES
-from fewshot.runs import Profile, Run, _fit, grid, run
+from fewshot.report import NOT_RUN, TITLES, Table, _cell, _is_toy, _origin, _published_title, _shots
+from fewshot.runs import Profile, Run, grid
 from fewshot.studies import datasets_of
 from fewshot.studies.method_table import ALL_CLASS
 
-THREADS = 1  # of a run; pictures are read by one more
-WARM = 64  # test pictures of the zero-shot run before the clock
+AGAINST = "clip_lora"  # the method that ratios are to
+IDLE = 1.5  # a load average above it means that something else was going on: the last run itself leaves about 1
+
+run_one = run_alone
 
 
 def arms(
@@ -42,100 +37,221 @@ def arms(
     return {TITLES[m]: grid("training_time", [m], datasets, [shots], seeds, profile) for m in methods}
 
 
-def run_one(one: Run) -> dict:
-    """The row of a run that had a fresh process for itself, with THREADS thread; a second one on this machine waits.
+def costs(rows: pd.DataFrame, dataset: str, labels: Sequence[str]) -> pd.DataFrame:
+    """What a run of each arm costs on one data set, means over the seeds; the data of all tables and figures.
 
-    Before the clock: libraries, weights and pictures are loaded and a zero-shot run on WARM pictures is made. In
-    `seconds_fit`: class prompts, the features of every view that the method looks at, all training steps, and the choice of
-    settings where the method makes one. In `seconds_evaluate`: the test, with the features of its pictures. The folder of
-    image features is empty at first, so that every method pays for what it needs; drawn or downloaded pictures stay.
-
-    More columns than other rows have: `steps` and `training_images` (pictures that the training loop has seen, repeats
-    counted; 0 where there is no such loop), `n_classes` and `seconds_text` (from the class names to the scores of one
-    picture, median of three; None where a method reads no names), `load` (the machine's load average before the clock).
-    `peak_memory_mb` is that of the run's own process, everything that was imported included; on a GPU the largest allocation.
+    Columns: arm, method, n (seeds), accuracy in percent, seconds of training; ratio to CLIP-LoRA's seconds; ms_per_image of
+    the training loop (NaN without one) and images_per_second, its inverse; ms_per_step; tests_per_second; classes_per_second
+    (NaN where no names are read); each with a population standard deviation over the seeds in NAME_std. steps, parameters,
+    memory (MB), published_ratio to CLIP-LoRA (its table 1) and published_ms per picture (KgCoOp README). Arms without rows
+    are left out.
     """
-    from fewshot.cache import cache_dir
-
-    with FileLock(cache_dir() / "training_time.lock"), _environment(OMP_NUM_THREADS=THREADS, MKL_NUM_THREADS=THREADS):
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
-            return executor.submit(_alone, one).result()
-
-
-def _alone(one: Run) -> dict:
-    import torch
-
-    from fewshot.data import features
-
-    torch.set_num_threads(THREADS)
-    kept = {}
-
-    def fit(one: Run, task, clock):
-        model, seconds = _fit(one, task, clock)
-        kept.update(model=model, test=task.test, clock=clock)
-        return model, seconds
-
-    with TemporaryDirectory(prefix="fewshot-features-") as empty:
-        features.cache_dir = lambda: Path(empty)
-        run(replace(one, method="zero_shot", shots=0, config={}, selection=None, limit=WARM))
-        cls = get_method(one.method)
-        if one.method == "linear_probe":
-            import sklearn.linear_model  # noqa: F401  (it would be imported by the fit)
-        seen = _counting(cls)
-        load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-        row = run(one, fit)
-        row |= seen | {"n_classes": len(kept["model"].classnames), "seconds_text": _seconds_text(**kept), "load": load}
-    if row["peak_memory_of"].startswith("process") and (peak := _own_peak()) is not None:
-        row |= {"peak_memory_mb": peak, "peak_memory_of": "process of this run (VmHWM)"}
-    return row
+    part = rows[rows["dataset"] == dataset]
+    steps, images = (part[name].where(part[name] > 0) for name in ("steps", "training_images"))  # 0: no such loop
+    measured = {
+        "accuracy": part["accuracy"],
+        "seconds": part["seconds_fit"],
+        "ratio": part["seconds_fit"] / part.loc[part["method"] == AGAINST, "seconds_fit"].mean(),
+        "ms_per_image": 1000 * part["seconds_fit"] / images,
+        "images_per_second": images / part["seconds_fit"],
+        "ms_per_step": 1000 * part["seconds_fit"] / steps,
+        "tests_per_second": part["n_test"] / part["seconds_evaluate"],
+        "classes_per_second": part["n_classes"] / part["seconds_text"].astype(float),
+    }
+    part = part.assign(**measured)
+    ratios, per_image = _published_ratios(), _published_ms()
+    lines = []
+    for arm in labels:
+        own = part[part["arm"] == arm]
+        if own.empty:
+            continue
+        method = own["method"].iloc[0]
+        line = {"arm": arm, "method": method, "n": len(own)}
+        for name in measured:
+            line |= {name: own[name].mean(), f"{name}_std": own[name].std(ddof=0)}
+        line |= {name: own[name].mean() for name in ("steps", "parameters")} | {"memory": own["peak_memory_mb"].mean()}
+        line |= {"published_ratio": ratios.get(method, math.nan), "published_ms": per_image.get(method, math.nan)}
+        lines.append(line)
+    names = ["arm", "method", "n", *(n + end for n in measured for end in ("", "_std"))]
+    return pd.DataFrame(lines, columns=[*names, "steps", "parameters", "memory", "published_ratio", "published_ms"])
 
 
-def _counting(cls: type[Method]) -> dict[str, int]:
-    """Steps and pictures of the training loop, counted from now on, for the rest of this process."""
-    seen = {"steps": 0, "training_images": 0}
-    backward = cls.backward
-
-    def counted(self, x, labels):
-        seen["steps"] += 1
-        seen["training_images"] += len(labels)
-        return backward(self, x, labels)
-
-    cls.backward = counted
-    return seen
+def _published_ratios() -> pd.Series:
+    """Minutes of CLIP-LoRA's table 1 by our names, as ratios to CLIP-LoRA."""
+    minutes = published.training_times().replace({"method": published.METHOD_OF}).set_index("method")["minutes"]
+    return minutes / minutes[AGAINST]
 
 
-def _seconds_text(model: Method, test, clock: Callable[[], float]) -> float | None:
-    import torch
-
-    if type(model).set_classes is Method.set_classes:
-        return None
-    x = next(iter(model._inputs(test.subset([0]))))
-    seconds = []
-    with torch.no_grad():
-        for _ in range(3):
-            start = clock()
-            model.set_classes(model.classnames)
-            model.logits(x)
-            seconds.append(clock() - start)
-    return round(statistics.median(seconds), 5)
+def _published_ms() -> pd.Series:
+    return published.per_image_times().set_index("method")["ms_per_image"]
 
 
-def _own_peak() -> float | None:
-    """Largest memory of this process in MB. Linux only: ru_maxrss also holds what the process that started it had."""
-    if not sys.platform.startswith("linux"):
-        return None
-    lines = Path("/proc/self/status").read_text().splitlines()
-    kilobytes = next((line.split()[1] for line in lines if line.startswith("VmHWM:")), None)
-    return None if kilobytes is None else round(int(kilobytes) / 1024, 1)
+# tables
 
 
-@contextmanager
-def _environment(**values) -> Iterator[None]:
-    """Environment variables for the processes that are started inside."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update({name: str(value) for name, value in values.items()})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+def time_table(found: pd.DataFrame, rows: pd.DataFrame, labels: Sequence[str]) -> Table:
+    """Seconds (minutes, where the pictures are real) of training, as ratios to CLIP-LoRA here and there, and per picture."""
+    (name, seconds), here = unit(rows), "here (toy)" if _toy(rows) else "here"
+    columns = [
+        name,
+        f"× CLIP-LoRA, {here}",
+        "× CLIP-LoRA, published",
+        "steps",
+        "ms per step",
+        f"ms per picture, {here}",
+    ]
+    columns.append("ms per picture, published")
+    lines = {}
+    for arm in labels:
+        one = found[found["arm"] == arm]
+        if one.empty:
+            lines[arm] = dict.fromkeys(columns, NOT_RUN)
+            continue
+        one = one.iloc[0]
+        cells = [number(one["seconds"] / seconds, one["seconds_std"] / seconds, one["n"])]
+        cells += [number(one["ratio"], one["ratio_std"], one["n"]), _printed(one["published_ratio"])]
+        cells.append(f"{one['steps']:,.0f}" if one["steps"] else "–")
+        cells.append(number(one["ms_per_step"], one["ms_per_step_std"], one["n"]))
+        cells += [number(one["ms_per_image"], one["ms_per_image_std"], one["n"]), _printed(one["published_ms"])]
+        lines[arm] = dict(zip(columns, cells, strict=True))
+    table = Table(pd.DataFrame.from_dict(lines, orient="index"))
+    table.index.name = "method"
+    table.caption = (
+        f"Training{_at(rows)}: mean ± population standard deviation (number of seeds). Per step and per picture: "
+    )
+    table.caption += "the whole fit over those of its training loop, repeats counted; – where there is no such loop. "
+    table.caption += "Published: minutes of CLIP-LoRA's table 1 as ratios; KgCoOp README. " + _origin(rows)
+    return table
+
+
+def rates_table(found: pd.DataFrame, rows: pd.DataFrame, labels: Sequence[str]) -> Table:
+    """Pictures and classes per second, numbers learned, memory, accuracy."""
+    rates = {
+        "training pictures per second": "images_per_second",
+        "test pictures per second": "tests_per_second",
+        "classes per second": "classes_per_second",
+    }
+    floor = found.loc[found["method"] == "zero_shot", "memory"].min()
+    lines = {}
+    for arm in labels:
+        one = found[found["arm"] == arm]
+        names = [*rates, "numbers learned", "peak memory, MB", "above zero-shot, MB", "accuracy"]
+        if one.empty:
+            lines[arm] = dict.fromkeys(names, NOT_RUN)
+            continue
+        one = one.iloc[0]
+        cells = [number(one[name], one[f"{name}_std"], one["n"]) for name in rates.values()]
+        cells += [f"{one['parameters']:,.0f}", f"{one['memory']:,.0f}"]
+        cells += ["–" if math.isnan(floor) else f"{one['memory'] - floor:,.0f}"]
+        lines[arm] = dict(zip(names, [*cells, _cell(one["accuracy"], one["accuracy_std"], one["n"])], strict=True))
+    table = Table(pd.DataFrame.from_dict(lines, orient="index"))
+    table.index.name = "method"
+    table.caption = (
+        f"Mean ± population standard deviation over the seeds{_at(rows)}. Test: the features of the pictures are "
+    )
+    table.caption += (
+        "computed as well. Classes: from the names to the scores of one picture. Memory: mean over the seeds of "
+    )
+    table.caption += f"{_memory_of(rows)}. {_origin(rows)}"
+    return table
+
+
+def published_table() -> Table:
+    """The papers' own minutes and milliseconds with their sources; nothing measured here."""
+    times, per_image = published.training_times(), published.per_image_times()
+    lines = [
+        (_published_title(one.method), f"{one.minutes} minutes", f"CLIP-LoRA, table 1: {one.setting}")
+        for one in times.itertuples()
+    ]
+    lines += [
+        (TITLES[one.method], f"{one.ms_per_image} ms per picture", f"{one.source}: {one.protocol}")
+        for one in per_image.itertuples()
+    ]
+    table = Table(pd.DataFrame(lines, columns=["method", "published", "source"]).set_index("method"))
+    table.caption = "Published, not measured here: time to train with real pictures."
+    return table
+
+
+def number(value: float, std: float = math.nan, n: int = 1) -> str:
+    """Three digits that count, "44.3 ± 1.2 (3)"; "–" for what there is not."""
+    if math.isnan(value):
+        return "–"
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    text = f"{value:,.{min(digits, 4)}f}"
+    return f"{text} ± {std:,.{min(digits, 4)}f} ({n})" if n > 1 else text
+
+
+def _printed(value: float) -> str:
+    """A published number as it was printed, or "–"."""
+    return "–" if math.isnan(value) else f"{value:g}"
+
+
+def _toy(rows: pd.DataFrame) -> bool:
+    return rows.empty or _is_toy(*rows[["backbone", "dataset"]].iloc[0])
+
+
+def unit(rows: pd.DataFrame) -> tuple[str, int]:
+    """The unit of a training time and its seconds: real pictures take minutes."""
+    return ("seconds", 1) if _toy(rows) else ("minutes", 60)
+
+
+def _at(rows: pd.DataFrame) -> str:
+    trained = rows[rows["shots"] > 0] if len(rows) else rows
+    return f", {trained['dataset'].iloc[0]}, {_shots(int(trained['shots'].iloc[0]))} per class" if len(trained) else ""
+
+
+def _memory_of(rows: pd.DataFrame) -> str:
+    return ", ".join(sorted(set(rows["peak_memory_of"]))) if len(rows) else "nothing"
+
+
+# sentences
+
+
+def statement(found: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """The order of the published four here and there, times per picture, who is quick, memory, was the machine idle."""
+    said = []
+    four = found[found["published_ratio"].notna()].dropna(subset="ratio").sort_values("published_ratio")
+    if len(four) > 1:
+        pairs = list(combinations(four["ratio"], 2))
+        same = sum(first < second for first, second in pairs)
+        there = ", ".join(f"{one.arm} {_printed(one.published_ratio)}" for one in four.itertuples())
+        here = ", ".join(f"{one.arm} {number(one.ratio)}" for one in four.sort_values("ratio").itertuples())
+        said.append(f"Published, times CLIP-LoRA's: {there}.")
+        said.append(f"Here: {here}; {same} of {len(pairs)} pairs are in the published order.")
+        step = four.set_index("arm")["ms_per_step"].dropna().sort_values()
+        each = ", ".join(f"{arm} {number(value)} ms" for arm, value in step.items())
+        said.append(f"A step of each (its own batch, preparation shared out): {each}.")
+    per_image = found.set_index("method")[["ms_per_image", "published_ms"]].dropna()
+    if "coop" in per_image.index:
+        ratios = per_image / per_image.loc["coop"]
+        for method in (m for m in ratios.index if m != "coop"):
+            here, there = ratios.loc[method]
+            said.append(
+                f"{TITLES[method]}, time per training picture: {number(here)} times CoOp's; "
+                f"{number(there)} times in KgCoOp's README."
+            )
+    trained = found[found["method"] != "zero_shot"]
+    heads = trained[[not _runs_an_encoder(method) for method in trained["method"]]].dropna(subset="ratio")
+    if len(heads):
+        slowest = heads.loc[heads["ratio"].idxmax()]
+        said.append(
+            f"{len(heads)} methods run no encoder in a step of training; the slowest of them, {slowest['arm']}, takes "
+            f"{number(slowest['ratio'])} of CLIP-LoRA's time."
+        )
+    if len(trained) > 1:
+        ends = [trained.loc[i] for i in (trained["seconds"].idxmin(), trained["seconds"].idxmax())]
+        said.append(
+            f"Quickest {ends[0]['arm']} ({number(ends[0]['seconds'])} s), slowest {ends[1]['arm']} "
+            f"({number(ends[1]['seconds'])} s): a factor of {number(ends[1]['seconds'] / ends[0]['seconds'])}."
+        )
+    if "load" in rows and rows["load"].notna().any():
+        high = rows["load"].max()
+        verdict = "the machine was idle" if high <= IDLE else "SOMETHING ELSE WAS RUNNING, do not trust the times"
+        said.append(f"Load average before the runs: at most {high:.1f}, {verdict}.")
+    return "\n".join(said) or "Nothing was run, so nothing can be said."
+
+
+def _runs_an_encoder(method: str) -> bool:
+    """In every step: the image encoder, or the text encoder for prompts that are learned."""
+    cls = get_method(method)
+    return cls.needs == "images" or hasattr(cls, "text_features")
