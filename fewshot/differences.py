@@ -36,7 +36,7 @@ def dots(
     marks: Mapping[str, Mapping[str, float]] | None = None,
     mark: str = "",
 ):
-    """A line per arm, a panel beside a panel: a grey dot per unit (mean over seeds), the mean with its 95 % interval.
+    """A line per arm, a panel beside a panel: a grey dot per unit (mean over seeds) below the mean with its 95 % interval.
 
     `methods` says which method an arm is of (its colour and marker). `marks` are further values of the arms, by
     panel: hollow diamonds that the legend calls `mark`. Returns the matplotlib Figure (closed: a notebook shows it once).
@@ -61,7 +61,7 @@ def dots(
             if label in (marks or {}).get(name, {}):
                 axis.plot(marks[name][label], y, "D", mfc="none", mec="#222222", ms=7, zorder=4)
             units = table.mean(axis=1)
-            axis.plot(units, [y] * len(units), "o", color="#9A9A9A", markersize=3, zorder=2)
+            axis.plot(units, [y + 0.25] * len(units), "o", color="#9A9A9A", markersize=3, zorder=2)
             style = look(methods[label])
             bar = None if math.isinf(found.low) else [[found.mean - found.low], [found.high - found.mean]]
             axis.errorbar(
