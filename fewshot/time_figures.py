@@ -68,7 +68,8 @@ def accuracy_against_time(found: pd.DataFrame, rows: pd.DataFrame):
     axis.set_xscale("log")
     axis.set(xlabel=f"{name} to train", ylabel="accuracy in percent")
     axis.grid(color=GRID)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize="small")
+    if len(found):
+        figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize="small")
     return _closed(figure, rows, "bars: one standard deviation over the seeds")
 
 

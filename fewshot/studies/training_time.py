@@ -231,11 +231,12 @@ def statement(found: pd.DataFrame, rows: pd.DataFrame) -> str:
                 f"{number(there)} times in KgCoOp's README."
             )
     trained = found[found["method"] != "zero_shot"]
-    heads = trained[[not _runs_an_encoder(method) for method in trained["method"]]].dropna(subset="ratio")
+    plain = pd.Series([not _runs_an_encoder(method) for method in trained["method"]], trained.index, dtype=bool)
+    heads = trained[plain].dropna(subset="ratio")
     if len(heads):
-        slowest = heads.loc[heads["ratio"].idxmax()]
+        slowest, runs = heads.loc[heads["ratio"].idxmax()], "method runs" if len(heads) == 1 else "methods run"
         said.append(
-            f"{len(heads)} methods run no encoder in a step of training; the slowest of them, {slowest['arm']}, takes "
+            f"{len(heads)} {runs} no encoder in a step of training; the slowest of them, {slowest['arm']}, takes "
             f"{number(slowest['ratio'])} of CLIP-LoRA's time."
         )
     if len(trained) > 1:
