@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from fewshot import sentences_elsewhere
+from fewshot import misprint, sentences_elsewhere
 from fewshot.clip import unit
 from fewshot.errors import FewshotError
 from fewshot.intervals import t_interval
@@ -29,7 +29,7 @@ SIMPLE = "mean_shift"  # the converter without training that goes through all sh
 IMAGE, TEXT = "image", "image + text"
 EVERY = f"{TEXT}, every number of texts"
 OPTIONS = {
-    "loss": ("swapped", "printed", "swapped_balanced", "positive_only"),
+    "loss": ("swapped", "printed", "swapped_balanced", "positive_only", "infonce", "mse"),
     "converter": ("identity", "mean_shift", "center", "linear", "procrustes", "mlp", "qformer"),
     "pairs": ("fewshot_class", "train_class"),
 }
@@ -67,11 +67,14 @@ def arms(
     shots: Sequence[int] | None = None,
     seeds: Sequence[int] = (1, 2, 3, 4, 5),
     few: int = 1,
+    lengths: Sequence[int] = misprint.LENGTHS,
     elsewhere: Sequence[int] = sentences_elsewhere.SHOTS,
     limit: int | None = None,
 ) -> dict[str, list[Run]]:
-    """Everything the notebook shows: table 1 and figure 4, baselines, options at `few` shots on the first data set, and
-    the same sentences in other methods at `elsewhere` shots. None: the paper's data sets and shots, or the toy's.
+    """Everything the notebook shows: table 1 and figure 4, baselines, options at `few` shots on the first data set, the two
+    forms of equation (4) after `lengths` steps, and the same sentences in other methods at `elsewhere` shots.
+
+    None: the paper's data sets and shots, or the toy's.
 
     The arm EVERY has the runs of every number of texts next to each other, because these share a training (see `shared`);
     TEXT has those among them that choose the number.
@@ -106,6 +109,7 @@ def arms(
                 chosen = {"converter": converter, option: value}
                 differs = {name: v for name, v in chosen.items() if v != _default(name)}
                 found[label(option, value, converter)] = asked(*first, **differs)
+    found |= misprint.arms(variant(profile), datasets, few, seeds, lengths, limit)
     return found | sentences_elsewhere.arms(profile, datasets, elsewhere, seeds, limit)
 
 
