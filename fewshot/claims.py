@@ -141,6 +141,8 @@ def printed(claim: Claim) -> pd.DataFrame | None:
         frame = frame.assign(dataset="average").melt(["arm", "dataset", "seed"], ["base", "new"], "half", "accuracy")
     if "training_time_minutes" in frame:
         frame = frame.assign(seconds_fit=60.0 * frame["training_time_minutes"])
+    if "ms_per_image" in frame:
+        frame = frame.assign(seconds_per_image=frame["ms_per_image"] / 1000)
     for name, value in (("dataset", "imagenet"), ("half", "all"), ("shots", 16)):
         frame = frame if name in frame else frame.assign(**{name: value})
     return frame
