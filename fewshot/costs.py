@@ -109,7 +109,7 @@ def cost_figure(found: pd.DataFrame, rows: pd.DataFrame, shots: int):
             markersize=1.2 * SIZES.get(style.marker, 6.5), capsize=2, elinewidth=1, zorder=3, markeredgewidth=1.2,
             markeredgecolor="#000000" if one.front else "white",
         )  # fmt: skip
-    axis.set(xscale="log", xlabel="seconds to fit", ylabel="accuracy in percent")
+    axis.set(xscale="log", xlabel=f"seconds to fit, {found['measured'].iloc[0]}", ylabel="accuracy in percent")
     left, right = axis.get_xlim()
     low, high = axis.get_ylim()
     order = found.sort_values("accuracy")
@@ -124,8 +124,8 @@ def cost_figure(found: pd.DataFrame, rows: pd.DataFrame, shots: int):
                   fontweight="bold" if one.front else "normal")  # fmt: skip
     axis.set(xlim=(left, right), ylim=(low, high))
     axis.grid(color=GRID)
-    words = f"{_shots(shots)}; line, black edge and bold: the front; bars: population std over seeds; {found['measured'].iloc[0]}"
-    figure.suptitle(f"{_origin(rows, short=True)}, {words}", fontsize="x-small", color="#444444")
+    words = f"{_shots(shots)}; line, black edge and bold: the front; bars: population std over seeds"
+    figure.suptitle(f"{_origin(rows, short=True)}, {words}", fontsize="small", color="#444444")
     plt.close(figure)
     return figure
 

@@ -7,6 +7,7 @@ of their ranks. Everything asks the same question: would it be so on other data 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -70,6 +71,7 @@ def ranking(scores: pd.DataFrame, alpha: float = 0.05) -> Ranking:
     return Ranking(average, n, float(statistic), float(p), critical_distance(k, n, alpha), alpha)
 
 
+@functools.cache
 def critical_distance(methods: int, datasets: int, alpha: float = 0.05) -> float:
     """Nemenyi's: average ranks of `methods` over `datasets` that lie further apart differ, all pairs looked at together.
 

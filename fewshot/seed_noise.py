@@ -105,7 +105,7 @@ def interval_figure(numbers: pd.DataFrame, rows: pd.DataFrame, against: str):
         axis.grid(axis="x", color=GRID)
         axis.grid(axis="y", visible=False)
     axes[0][0].invert_yaxis()
-    figure.supxlabel(f"points over {against}", fontsize="small")
+    axes[0][len(shots) // 2].set_xlabel(f"points over {against}")
     bars = [("thin: 95 % over data sets", 1, 1), ("thick: 95 % over seeds", 5, 0.45)]
     handles = [plt.Line2D([], [], color="#333333", linewidth=w, alpha=a, label=text) for text, w, a in bars]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
@@ -215,7 +215,10 @@ def least_table(rows: pd.DataFrame, shots: Sequence[int]) -> Table:
 
 
 def gap_figure(rows: pd.DataFrame, shots: Sequence[int]):
-    """How far two methods are apart on a data set: all pairs, a panel per shots; hatched: too close to be told apart."""
+    """How far two methods are apart on a data set: the share of all pairs that are closer than x, a panel per shots.
+
+    Hatched: too close to be told apart. Returns the matplotlib Figure (closed), or None without two methods and two seeds.
+    """
     import matplotlib.pyplot as plt
 
     found = {k: tables(rows, k) for k in shots}
@@ -223,34 +226,31 @@ def gap_figure(rows: pd.DataFrame, shots: Sequence[int]):
     if not found:
         return None
     use_style()
+    lines = -(-len(found) // 3)
     figure, axes = plt.subplots(
-        1, len(found), figsize=(WIDTH, 2.7), sharey=True, sharex=True, squeeze=False, layout="constrained"
-    )
-    most = max(np.quantile(gaps(own), 0.98) for own in found.values())
-    edges = np.linspace(0, max(most, 1e-6), 25)
-    for axis, (k, own) in zip(axes[0], found.items(), strict=True):
-        values, least = gaps(own), noise(list(own.values())).least()
-        heights = 100 * np.histogram(np.minimum(values, edges[-1]), edges)[0] / len(values)
-        close = edges[1:] <= least
-        for mask, look_of in ((close, dict(color="#B8CCE0", hatch="////")), (~close, dict(color="#2F6496"))):
-            axis.bar(
-                edges[:-1][mask],
-                heights[mask],
-                np.diff(edges)[mask],
-                align="edge",
-                edgecolor="white",
-                linewidth=0.3,
-                **look_of,
-            )
+        lines, min(3, len(found)), figsize=(WIDTH, 2.3 * lines + 0.6), sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axis in axes.flat[len(found) :]:
+        axis.set_visible(False)
+    right = max(1.0, *(float(np.quantile(gaps(own), 0.95)) for own in found.values()))
+    right = max(right, *(1.5 * noise(list(own.values())).least() for own in found.values()))
+    for axis, (k, own) in zip(axes.flat, found.items(), strict=False):
+        values, least = np.sort(gaps(own)), noise(list(own.values())).least()
+        share = 100 * np.arange(1, len(values) + 1) / len(values)
+        x, y = np.r_[0, values], np.r_[0, share]
+        axis.fill_between(
+            x, y, step="post", where=x <= least, facecolor="#D7E3EF", edgecolor="#5B84AB", hatch="////", linewidth=0
+        )
+        axis.step(x, y, where="post", color="#10315E", linewidth=1.8)
         axis.axvline(least, color="#222222", linestyle=(0, (4, 3)), linewidth=1.2)
-        words = f" {least:.1f} points:\n {100 * (values < least).mean():.0f} % are closer"
-        axis.text(least, 0.97, words, transform=axis.get_xaxis_transform(), va="top", fontsize="small")
-        axis.set_title(_shots(k))
-        axis.grid(axis="x", visible=False)
-        axis.grid(axis="y", color=GRID)
-    axes[0][0].set_ylabel("percent of all pairs")
-    figure.supxlabel("difference of two methods on one data set, points", fontsize="small")
-    title = "the last bar holds all that are further apart; dashed: least difference that can be told from 0"
+        words = f"{least:.1f} points:\n{100 * (values < least).mean():.0f} % are closer"
+        axis.text(0.97, 0.05, words, transform=axis.transAxes, ha="right", fontsize="small")
+        axis.set(title=_shots(k), xlim=(0, right), ylim=(0, 102))
+        axis.grid(color=GRID)
+    figure.supylabel("percent of all pairs", fontsize="small")
+    figure.supxlabel("closer than ... points, two methods on one data set", fontsize="small")
+    title = "dashed: least difference that can be told from 0"
     figure.suptitle(f"{_origin(rows, short=True)}; {title}", fontsize="small", color="#444444")
     plt.close(figure)
     return figure

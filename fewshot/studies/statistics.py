@@ -97,8 +97,8 @@ def _of_tests(rows: pd.DataFrame, shots: Sequence[int], against: str) -> list[st
             found = ranks.pairs(table, against)
             clear = found[found["p_holm"] < ALPHA]
             better = int((clear["difference"] > 0).sum())
-            text += f" {against} differs from {len(clear)} of {len(found)} others after Holm's correction"
-            text += f" (better than {better}, worse than {len(clear) - better})."
+            which = f" (better than {better}, worse than {len(clear) - better})" if len(clear) else ""
+            text += f" {against} differs from {len(clear)} of {len(found)} others after Holm's correction{which}."
         said.append(text)
     return said
 
@@ -107,7 +107,8 @@ def _best_two(table: pd.DataFrame, one: ranks.Ranking) -> str:
     first, second = one.average.index[:2]
     best, n = ranks.pairs(table[[first, second]]).iloc[0], one.datasets
     pairs = len(one.average) * (len(one.average) - 1) // 2
-    text = f"the best two, {first} and {second}, differ by {_signed(best['difference'])} points (Wilcoxon p {p_value(best['p'])})."
+    text = f"The best two, {first} and {second}, differ by {_signed(best['difference'])} points, "
+    text += f"Wilcoxon p {p_value(best['p'])}."
     if pairs > ranks.most_tests(n, ALPHA):
         text += f" With {n} data sets and {pairs} pairs, no pair can pass Holm's correction."
     return text
@@ -130,8 +131,9 @@ def _of_intervals(rows: pd.DataFrame, shots: Sequence[int], against: str) -> lis
 
 def _of_noise(rows: pd.DataFrame, shots: Sequence[int]) -> list[str]:
     return [
-        f"{_shots(int(one.shots))}, one data set, {int(one.seeds)} seeds: two methods closer than {one.least_same_draws:.1f} points "
-        f"cannot be told apart ({one.least_other_draws:.1f} with other draws); {one.share_closer:.0f} % of all pairs are closer."
+        f"{_shots(int(one.shots))}, one data set, {int(one.seeds)} seeds: two methods closer than "
+        f"{one.least_same_draws:.1f} points cannot be told apart ({one.least_other_draws:.1f} with other draws); "
+        f"{one.share_closer:.0f} % of all pairs are closer."
         for one in noise_numbers(rows, shots).itertuples(index=False)
     ]
 
