@@ -73,19 +73,20 @@ def overview(found: Iterable[Verdict], papers: Mapping[str, str]) -> Table:
     lines = {}
     for one in found:
         lines[one.claim.title] = {
-            "paper": papers[one.claim.paper],
             "verdict (toy)": one.here.verdict,
             "on these data sets": one.here.on_these.verdict,
             "effect (toy) [95 %]": one.here.number,
-            "over": one.here.over,
             "holds": rule(one.here),
             "the paper's own": one.published.number if one.published else "–",
             "paper scale": _paper_scale(one.paper, short=True),
+            "over (toy)": one.here.over,
+            "paper": papers[one.claim.paper],
         }
     table = Table(pd.DataFrame.from_dict(lines, orient="index").rename_axis("claim"))
     table.caption = (
-        "Effects in points of accuracy, or as a ratio (×) of seconds. Toy numbers are measured with drawn pictures; only "
-        "the last two columns are about photographs. An effect of a paper without an interval is a difference of averages."
+        "Effects in points of accuracy, or as a ratio (×) of seconds. Toy numbers are measured with drawn pictures; only the "
+        "paper's own and those at paper scale are about photographs. An effect of a paper without an interval is a "
+        "difference of averages."
     )
     return table
 
@@ -101,37 +102,42 @@ def rule(finding: Finding) -> str:
 class Entries:
     """The claims of one paper in full, as a sortable table a line per claim; a notebook shows it."""
 
-    HEAD = ("claim", "what is said", "the paper's own numbers", "toy world", "verdict (toy)", "paper scale", "shown in")
+    # heads and the least width of their columns, in em
+    HEAD = {
+        "claim": 7,
+        "what is said": 13,
+        "the paper's own": 8.5,
+        "toy world": 10,
+        "paper scale": 5,
+        "verdict (toy)": 7,
+    }
 
     def __init__(self, found: Iterable[Verdict]):
         self.found = list(found)
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{name}</th>' for name in self.HEAD)
+        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in self.HEAD)
         body = "\n".join(self._line(one) for one in self.found)
         return f'<table class="sortable claims"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
 
     def _line(self, one: Verdict) -> str:
         claim, here, e = one.claim, one.here, html.escape
         title, heading, to = place(claim.page, claim.cell)
-        said = f"{e(claim.wording)} <small>{e(claim.place)}</small>"
-        said += f"<small>Decided by: {e(claim.decides)} Holds: {e(rule(here))}.</small>"
-        theirs = "–"
+        said = f"{e(claim.wording)}<small>Said in: {e(claim.place)}.</small><small>Decided by: {e(claim.decides)} "
+        said += f"Holds: {e(rule(here))}.</small>"
+        said += f'<small>Shown in <a href="{claim.page}.html#{to}">{e(title)}</a>: {e(heading)}</small>'
+        theirs, toy, verdict = "–", e(here.text), f"<strong>{here.verdict}</strong>"
         if one.published:
             source = (claim.published or {}).get("from", "")
             theirs = f"{e(one.published.text)}<small>{e(source)}{e(_own_rule(one.published))}</small>"
-        toy = e(here.text)
-        verdict = f"<strong>{here.verdict}</strong>"
         if here.these:
             toy += f"<small>on these data sets: {e(here.these.number)} over {e(here.these.over)}</small>"
             verdict += f"<small>on these data sets: {here.these.verdict}</small>"
-        link = f'<a href="{claim.page}.html#{to}">{e(title)}</a><small>{e(heading)}</small>'
-        cells = (said, theirs, toy, verdict, e(_paper_scale(one.paper)), link)
-        wide = (17, 11, 13, 7, 6, 8)
-        style = 'style="white-space: normal; text-align: left; vertical-align: top; min-width: {}rem"'
-        line = "".join(f"<td {style.format(w)}>{cell}</td>" for w, cell in zip(wide, cells, strict=True))
-        name = style.format(6)
-        return f'<tr id="{anchor(claim.id)}"><th scope="row" {name}>{e(claim.title)}</th>{line}</tr>'
+        style = 'style="white-space: normal; text-align: left; vertical-align: top; min-width: {}em"'
+        first, *widths = map(style.format, self.HEAD.values())
+        cells = (said, theirs, toy, e(_paper_scale(one.paper)), verdict)
+        line = "".join(f"<td {width}>{cell}</td>" for width, cell in zip(widths, cells, strict=True))
+        return f'<tr id="{anchor(claim.id)}"><th scope="row" {first}>{e(claim.title)}</th>{line}</tr>'
 
 
 def _own_rule(finding: Finding) -> str:
@@ -146,7 +152,7 @@ def _paper_scale(finding: Finding, short: bool = False) -> str:
 
 
 def statement(found: Sequence[Verdict]) -> str:
-    """In sentences: how many claims hold, do not, are open; which are refuted beyond these data sets; what is not run."""
+    """In paragraphs: how many claims hold, do not, are open; which are refuted beyond these data sets; what is not run."""
     if not found:
         return "No claim is asked for."
 
@@ -168,7 +174,7 @@ def statement(found: Sequence[Verdict]) -> str:
         if paper
         else "No claim has rows at paper scale here: nothing on this page is about photographs but the papers' own numbers."
     )
-    return "\n".join(lines)
+    return "\n\n".join(lines)
 
 
 def _counted(groups: Mapping[str, list]) -> str:
@@ -209,8 +215,9 @@ def _panel(axis, own: Sequence[Verdict], scale: str) -> None:
             axis.text(0, height, f"  {NOT_RUN}", va="center", fontsize="x-small", color="#666666")
             continue
         marker, fill, colour = LOOKS[one.here.verdict]
-        for finding, width in ((one.here, 1.0), (one.here.these, 3.5)):
+        for finding in (one.here, one.here.these):
             if finding is not None:
+                width = 3.5 if finding.effect.unit == "seeds" else 1.0
                 low, high = sorted((_towards(finding, finding.effect.low), _towards(finding, finding.effect.high)))
                 low, high = max(low, -edge), min(high, edge)
                 if low < high:
@@ -218,7 +225,7 @@ def _panel(axis, own: Sequence[Verdict], scale: str) -> None:
                         [low, high], [height, height], color=colour, linewidth=width, solid_capstyle="butt", zorder=2
                     )
         middle = min(max(_towards(one.here, one.here.effect.mean), -edge), edge)
-        look = dict(marker=marker, color=colour, markersize=7, markerfacecolor="white" if fill == "none" else colour)
+        look = dict(marker=marker, color=colour, markersize=8, markerfacecolor="white" if fill == "none" else colour)
         axis.plot(
             [middle], [height], linestyle="", markeredgecolor=colour if fill == "none" else "white", zorder=3, **look
         )
@@ -229,9 +236,9 @@ def _panel(axis, own: Sequence[Verdict], scale: str) -> None:
     axis.grid(axis="y", color="#EDEDED")
     if scale == "times":
         axis.set_xticks([math.log(t) for t in (1 / 16, 1 / 4, 1, 4, 16)], ["1/16", "1/4", "1", "4", "16"])
-        axis.set_xlabel("times beyond the threshold, in the claim's direction")
+        axis.set_xlabel("times beyond the threshold, towards the claim", fontsize="small")
     else:
-        axis.set_xlabel(f"points beyond the threshold, in the claim's direction (cut off at {EDGE:.0f})")
+        axis.set_xlabel(f"points beyond the threshold, towards the claim (cut off at {EDGE:.0f})", fontsize="small")
 
 
 def _towards(finding: Finding, value: float) -> float:

@@ -379,7 +379,7 @@ def test_rule_says_where_the_interval_must_lie():
 def test_an_entry_has_a_place_of_its_own_words_numbers_and_a_link():
     said = ledger.Entries(several())._repr_html_()
     assert said.count("<tr id=") == 5 and '<tr id="claim-a-beats-b">' in said
-    assert '<a href="method_table.html#wins-and-losses">The method table</a>' in said
+    assert 'Shown in <a href="method_table.html#wins-and-losses">The method table</a>: Wins and losses' in said
     assert "A is better than B." in said and "Decided by: Eleven data sets." in said
     assert "by the same rule: undecided" in said and said.count("not run here") == 5
     assert "<strong>does not hold</strong>" in said and "on these data sets: holds" in said
