@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fewshot.errors import FewshotError, unknown
+from fewshot.errors import FewshotError, on_one_line, unknown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Exit codes: 0, 2 for a user's mistake (one line on stderr), 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         options.command(options)
     except FewshotError as error:
         print(f"fewshot: {error}", file=sys.stderr)
@@ -24,11 +25,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `fewshot rows x.jsonl | head`
         sys.stderr.close()
         return 1
+    except OSError as error:  # what nobody foresaw
+        where = f"{error.filename} cannot be used" if error.filename else "a file cannot be used"
+        print(
+            f"fewshot: {where} ({error.strerror or error}); check the path, its permissions and the room on the disk.",
+            file=sys.stderr,
+        )
+        return 2
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """One whose complaints are the one line that every mistake gets; argparse's own are a page."""
+
+    def add_subparsers(self, **options):
+        self.commands = super().add_subparsers(**options)
+        return self.commands
+
+    def error(self, message: str):
+        if found := re.match(r"argument COMMAND: invalid choice: '(.*?)'", message):
+            raise unknown("command", found[1], self.commands.choices)
+        raise FewshotError(f"{' '.join(message.split())}; `{self.prog} --help` says what it takes.")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fewshot", description="Few-shot adaptation of CLIP: run, look, predict.")
+    parser = _Parser(prog="fewshot", description="Few-shot adaptation of CLIP: run, look, predict.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, function, text: str) -> argparse.ArgumentParser:
@@ -176,10 +197,12 @@ def _run(options) -> None:
 
 
 def _reproduce(options) -> None:
+    from fewshot.rows import Rows
     from fewshot.runs import load_profile, run
     from fewshot.studies import STUDIES, rows_file, runs_of, stored_files, study
-    from fewshot.workers import on_workers
+    from fewshot.workers import check_workers, on_workers
 
+    check_workers(options.workers)
     profile = load_profile(options.profile)
     names = list(STUDIES) if options.experiments == ["all"] else options.experiments
     modules = [study(name) for name in names]
@@ -187,7 +210,7 @@ def _reproduce(options) -> None:
         raise FewshotError("--rows names the file of one experiment; give one, or leave --rows out.")
     for name, module in zip(names, modules, strict=True):
         stored = [] if options.recompute else stored_files(name, profile)
-        rows = Path(options.rows) if options.rows else rows_file(name, profile)
+        rows = Rows(options.rows or rows_file(name, profile)).path
         print(f"{name}: {rows}", file=sys.stderr)
         runs = runs_of(module.arms(profile))
         on_workers(runs, rows, options.workers, stored, getattr(module, "run_one", run))
@@ -196,9 +219,13 @@ def _reproduce(options) -> None:
 def _rows(options) -> None:
     from fewshot.rows import Rows
 
-    if not Path(options.file).is_file():
+    if not Path(options.file).exists():
         raise FewshotError(f"there is no file {options.file}; `fewshot run --rows {options.file}` makes one.")
     frame = Rows(options.file).frame()
+    if lacking := [name for name in ("method", "dataset", "shots", "seed") if frame[name].isna().any()]:
+        raise FewshotError(
+            f"{options.file} has rows without {', '.join(lacking)}; give a file that `fewshot run --rows` wrote."
+        )
     if options.csv:
         print(frame.to_csv(index=False), end="")
     else:
@@ -230,21 +257,25 @@ def _status(options) -> None:
     print(f"{'cache':<10} {cache_dir()}")
     for path in sorted(results_folder().glob("*.jsonl")):
         frame = Rows(path).frame()
-        seconds = frame["seconds_fit"].sum() + frame["seconds_evaluate"].sum() if len(frame) else 0
+        seconds = frame.reindex(columns=["seconds_fit", "seconds_evaluate"]).sum().sum()
         print(f"{'rows':<10} {path.name}: {len(frame)} rows, {seconds / 60:.1f} minutes of runs")
 
 
 def _predict(options) -> None:
-    for path in (options.model, *options.images):
+    if options.top < 1:
+        raise FewshotError("--top must be 1 or more.")
+    for path, what in ((options.model, "that model.save() wrote"), *((p, "of a picture") for p in options.images)):
+        if Path(path).is_dir():
+            raise FewshotError(f"{path} is a folder; give the name of a file {what}.")
         if not Path(path).is_file():
-            raise FewshotError(f"there is no file {path}.")
+            raise FewshotError(f"there is no file {path}; give the name of one {what}.")
     from fewshot.clip import load_clip
     from fewshot.methods.method import load_method
 
     model = load_method(options.model, load_clip(options.backbone, options.pretrained))
     for image, chances in zip(options.images, model.predict_proba(options.images), strict=True):
         best = chances.argsort(descending=True)[: options.top]
-        print(f"{image}: {', '.join(f'{model.classnames[i]} {100 * float(chances[i]):.1f} %' for i in best)}")
+        print(f"{on_one_line(image)}: {', '.join(f'{model.classnames[i]} {100 * float(chances[i]):.1f} %' for i in best)}")
 
 
 def _notebook(options) -> None:
@@ -282,9 +313,12 @@ def _notebook(options) -> None:
                 )
             values[name] = coerce(name, text, KINDS[kind])
         else:
-            values[name] = yaml.safe_load(text)
+            try:
+                values[name] = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise FewshotError(f"the value of {name} is not valid YAML, {text!r}; put text into quotes.") from error
     output = Path(options.output) if options.output else ROOT / "_build" / "runs" / path.name
-    output.parent.mkdir(parents=True, exist_ok=True)
+    _check_copy(output)
     try:
         papermill.execute_notebook(
             str(path),
@@ -297,6 +331,21 @@ def _notebook(options) -> None:
         reason = f"{error.ename}: {error.evalue}".splitlines()[0].rstrip(".")
         raise FewshotError(f"{path.name} stopped in its cell {error.exec_count} ({reason}); see {output}.") from error
     print(output)
+
+
+def _check_copy(path: Path) -> None:
+    """Can the executed notebook be written there? Found out before it runs."""
+    if path.is_dir():
+        raise FewshotError(f"{path} is a folder; give the name of a file in it, such as {path / 'out.ipynb'}.")
+    if path.suffix != ".ipynb":
+        raise FewshotError(f"{path} is no name for a notebook; give one that ends in .ipynb.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(f".{path.name}.probe")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise FewshotError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
 
 
 if __name__ == "__main__":

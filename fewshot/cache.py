@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fewshot.errors import FewshotError
+from fewshot.paths import path_of
 
 
 def cache_dir() -> Path:
@@ -18,7 +19,7 @@ def cache_dir() -> Path:
     """
     chosen = os.environ.get("FEWSHOT_CACHE")
     if chosen:
-        folder = Path(chosen).expanduser()
+        folder = path_of(chosen)
     else:
         import pooch
 
@@ -30,6 +31,23 @@ def cache_dir() -> Path:
             f"the cache folder {folder} cannot be created ({error.strerror}); set FEWSHOT_CACHE to a writable folder."
         ) from error
     return folder
+
+
+@contextmanager
+def writing(path: str | os.PathLike, remedy: str = "choose another place, or free some space") -> Iterator[Path]:
+    """atomic_write, whose failures are one sentence: the file cannot be written, why, and the remedy."""
+    from safetensors import SafetensorError  # its word for a full disk
+
+    try:
+        if Path(path).is_dir():
+            raise FewshotError(f"{path} is a folder; give the name of a file in it.")
+        with atomic_write(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise FewshotError(f"{path} cannot be written ({error.strerror or error}); {remedy}.") from error
+    except SafetensorError as error:
+        why = " ".join(str(error).split())[:150].rstrip(".")
+        raise FewshotError(f"{path} cannot be written ({why}); {remedy}.") from error
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from fewshot.errors import FewshotError, unknown
+from fewshot.paths import path_of
 from fewshot.weights import OPENAI_EXTRAS, config_from_state_dict, read_state_dict
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -47,7 +48,7 @@ def load_clip(name: str = "toy", pretrained: str | None = None, *, device: str |
         from fewshot import toy
 
         return Clip.from_state_dict(*toy.load(), name="toy", device=device)
-    if pretrained is None and Path(name).expanduser().is_file():
+    if pretrained is None and path_of(name).is_file():
         state, openai = read_state_dict(name)
         if not openai:
             raise FewshotError(
@@ -64,7 +65,7 @@ def load_clip(name: str = "toy", pretrained: str | None = None, *, device: str |
         raise unknown("CLIP model", name, ["toy", *open_clip.list_models()])
     if pretrained is None:
         raise FewshotError(f"{name} needs weights: give pretrained= a tag such as 'openai', or a weight file.")
-    if Path(pretrained).expanduser().is_file():
+    if path_of(pretrained).is_file():
         state, openai = read_state_dict(pretrained)
         _check_activation(name, config, quick_gelu=openai)
         model = _build(config, name)
@@ -237,8 +238,28 @@ class Clip:
                     )
         return tokens.to(self.device)
 
+    def check_pixels(self, pixels: Tensor) -> None:
+        """FewshotError unless these are preprocessed pixels [B, 3, S, S]; S may differ where the encoder takes any size."""
+        fixed = self.visual_kind != "other"
+        good = isinstance(pixels, Tensor) and pixels.dim() == 4 and pixels.shape[1] == 3 and pixels.is_floating_point()
+        if not good or (fixed and pixels.shape[2:] != (self.image_size, self.image_size)):
+            size = self.image_size if fixed else "S"
+            raise FewshotError(
+                f"{self.name} takes preprocessed pixels [B, 3, {size}, {size}], not {_shown(pixels)}; give model.predict the "
+                "pictures themselves, or fewshot.data.views.load_batch makes pixels of them."
+            )
+
+    def check_features(self, features: Tensor) -> None:
+        """FewshotError unless these are image features [B, D]."""
+        good = isinstance(features, Tensor) and features.dim() == 2 and features.is_floating_point()
+        if not good or features.shape[1] != self.embed_dim:
+            raise FewshotError(
+                f"{self.name} has image features [B, {self.embed_dim}], not {_shown(features)}; encode_image makes them."
+            )
+
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Features [B, D], not normalised, of preprocessed pixels [B, 3, S, S]."""
+        self.check_pixels(pixels)
         pixels = pixels.to(self.device)
         return self.vision.encode(pixels) if self.vision else self.model.encode_image(pixels)
 
@@ -259,6 +280,13 @@ class Clip:
         features = self.encode_text([t.replace("{}", n) for n in names for t in templates])
         features = unit(features).reshape(len(names), len(templates), -1).mean(dim=1)
         return unit(features)
+
+
+def _shown(x) -> str:
+    """What was given instead, in a few words."""
+    return (
+        f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+    )
 
 
 def unit(x: Tensor) -> Tensor:

@@ -9,8 +9,17 @@ from difflib import get_close_matches
 class FewshotError(ValueError):
     """Something the user can put right; the message is one sentence and says how. A notebook shows the sentence alone."""
 
+    def __init__(self, message: str = ""):
+        super().__init__(on_one_line(message))
+
     def _render_traceback_(self) -> list[str]:  # IPython prints these lines instead of a traceback
         return [f"{type(self).__name__}: {self}"]
+
+
+def on_one_line(text: str) -> str:
+    """The text with line breaks, other control characters and broken Unicode spelt out: file names may hold them all."""
+    text = str(text).encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() or c in " \u00a0\u200d" else repr(c)[1:-1] for c in text)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> FewshotError:

@@ -43,6 +43,11 @@ def evaluate(model: Method, images, classes: Sequence[str] | None = None, *, bat
     have 200 of ImageNet's classes). A name that occurs twice means its first class.
     Raises FewshotError when there are no pictures or their labels are not classes of the model.
     """
+    if not hasattr(images, "labels"):
+        raise FewshotError(
+            f"evaluate needs labelled pictures, such as task.test, and got a {type(images).__name__}; model.predict takes "
+            "pictures without labels."
+        )
     labels = np.asarray(images.labels)
     columns = None
     if classes is not None:
@@ -51,7 +56,7 @@ def evaluate(model: Method, images, classes: Sequence[str] | None = None, *, bat
             raise FewshotError(f"{absent[0]!r} is no class of this {model.title}; retarget it instead.")
         columns = [model.classnames.index(name) for name in classes]
     if len(labels) == 0:
-        raise FewshotError("there are no pictures to evaluate on.")
+        raise FewshotError("there are no pictures to evaluate on; give some, such as task.test.")
     known = len(model.classnames if columns is None else columns)
     if labels.min() < 0 or labels.max() >= known:
         raise FewshotError(

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fewshot.errors import FewshotError
+from fewshot.paths import path_of
 from fewshot.report import Table, use_style
 
 SMALL = 32  # pixels; a picture with a shorter side has less to show than any CLIP looks at
@@ -84,7 +85,7 @@ def survey(folder: str | os.PathLike) -> pd.DataFrame:
     """
     from fewshot.data.folders import EXTENSIONS
 
-    root = Path(folder).expanduser()
+    root = path_of(folder)
     if not root.is_dir():
         raise FewshotError(f"the folder {root} does not exist (looked in {Path.cwd()}).")
     files = sorted(

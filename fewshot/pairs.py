@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fewshot.clip import Clip, unit
 from fewshot.errors import FewshotError
+from fewshot.paths import path_of
 from fewshot.texts import domain_of, sentences
 
 # name -> what the converter sees
@@ -53,14 +54,14 @@ def make_pairs(kind: str, method, support, lines: list[list[str]]) -> Pairs:
         more = sentences(task.dataset, task.classnames, "", c.name_policy, domain_of(task.template))
         return Pairs(task.train, task.train.labels, more, task.train.labels, True)
     if kind == "jsonl":
-        return _from_jsonl(Path(_needs(c.pairs_from, kind, "a .jsonl file")).expanduser())
+        return _from_jsonl(path_of(_needs(c.pairs_from, kind, "a .jsonl file")))
     images = support if kind.startswith("fewshot") else training_pictures(method.dataset, names)
     if kind == "disjoint_classes":
         images = images.subset(images.labels < (len(names) + 1) // 2)
     if not kind.endswith("captions"):
         return Pairs(images, images.labels, lines, images.labels, True)
     source = _needs(c.pairs_from, kind, "a folder of caption files or a .jsonl file")
-    own = captions(Path(source).expanduser(), images.ids)
+    own = captions(path_of(source), images.ids)
     return Pairs(images, images.labels, own, np.arange(len(images)), False)
 
 

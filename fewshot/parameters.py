@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import types
 import typing
 import warnings
@@ -48,8 +50,8 @@ def settings(scope: Mapping[str, Any], **choices: Iterable) -> types.SimpleNames
     values = {}
     for name, kind in annotations.items():
         if name not in scope:
-            raise FewshotError(f"the parameter {name!r} has no value.")
-        kind = eval(kind, dict(scope)) if isinstance(kind, str) else kind
+            raise FewshotError(f"the parameter {name!r} has no value; give it one, like `{name}: int = 4`.")
+        kind = _kind(kind) if isinstance(kind, str) else kind
         values[name] = coerce(name, scope[name], kind)
         if name in choices:
             _check_choice(name, values[name], list(choices[name]))
@@ -104,6 +106,16 @@ def _check_choice(name: str, value: Any, allowed: list) -> None:
         if isinstance(one, str):
             raise unknown(name.removesuffix("s") if isinstance(value, list) else name, one, map(str, allowed))
         raise FewshotError(f"{name}: {one!r} is not one of {', '.join(map(str, allowed))}.")
+
+
+def _kind(text: str) -> Any:
+    """The annotation that a text spells ("list[int] | None"), looked up and never run; the text itself where it is none."""
+    parts = text.replace(" ", "")
+    if parts.startswith(("Optional[", "typing.Optional[")) and parts.endswith("]"):
+        parts = parts.partition("[")[2][:-1] + "|None"
+    known = KINDS | {"list": list, "None": None}
+    found = [known.get(part, text) for part in parts.split("|")]
+    return text if text in found else functools.reduce(operator.or_, found) if found[1:] else found[0]
 
 
 def _split_optional(kind: Any) -> tuple[Any, bool]:

@@ -20,9 +20,11 @@ from functools import cache
 from pathlib import Path
 
 from fewshot.errors import FewshotError
+from fewshot.paths import path_of
 from fewshot.rows import Rows
 from fewshot.runs import ALL, HALVES, Run, hardware, results_folder, stamp
 
+NEEDED = ("method", "dataset", "shots", "overrides", "n_test", "seconds_fit", "seconds_evaluate", "hardware")
 BLOCKING = ("not here", "missing files")  # states of a data set that a run stops at
 
 
@@ -84,12 +86,20 @@ def size(count: int | None) -> str:
 def require(runs: Iterable[Run]) -> None:
     """FewshotError, with everything that is missing, unless each of these runs can be made on this machine.
 
-    Data sets that are not here or lack files, test-only data sets with shots, weights that cannot be loaded (they are
-    loaded, so an open_clip tag is downloaded now and not in the middle).
+    Options that a method does not have, a cache folder that cannot be written, data sets that are not here or lack files,
+    test-only data sets with shots, weights that cannot be loaded (they are loaded, so an open_clip tag is downloaded now
+    and not in the middle).
     """
+    from fewshot.cache import cache_dir
+    from fewshot.methods import get_method
+    from fewshot.methods.method import make_config
     from fewshot.runs import _clip
 
     runs = list(runs)
+    if runs:
+        cache_dir()
+    for one in runs:
+        make_config(get_method(one.method), one.config)
     missing = missing_data(runs)
     models = dict.fromkeys((one.backbone, one.pretrained) for one in runs)
     for backbone, pretrained in () if missing else models:  # nothing is downloaded for a grid that cannot start anyway
@@ -104,7 +114,7 @@ def require(runs: Iterable[Run]) -> None:
 def make_plan(runs: Sequence[Run], rows: str | os.PathLike | None = None) -> Plan:
     """The plan of these runs; done is what `rows` or a file of the results folder holds, made with today's settings."""
     runs = list({one.key: one for one in runs}.values())
-    files = [Rows(path) for path in ([rows] if rows else []) if Path(path).is_file()]
+    files = [Rows(path) for path in ([rows] if rows else []) if Path(path).exists()]
     own = len(files)
     files += [Rows(path) for path in sorted(results_folder().glob("*.jsonl"))]
     missing, notes = missing_data(runs), []
@@ -126,7 +136,7 @@ def make_plan(runs: Sequence[Run], rows: str | os.PathLike | None = None) -> Pla
             f"{elsewhere} of the runs done are in {results_folder().name}/ only: the notebooks take them from there,"
             f" `fewshot run --rows {rows}` makes them again."
         )
-    measured = [row for file in files for row in file.frame().to_dict("records")]
+    measured = [row for file in files for row in file.frame().to_dict("records") if _timed(row)]
     for line in lines.values():
         _estimate(line, measured)
     todo = [one for line in lines.values() for one in line.todo]
@@ -147,16 +157,20 @@ def make_plan(runs: Sequence[Run], rows: str | os.PathLike | None = None) -> Pla
 
 
 def missing_data(runs: Iterable[Run]) -> list[str]:
-    """A sentence for each data set that a run needs and cannot use: not here, incomplete, or without training pictures."""
+    """A sentence for each data set that a run needs and cannot use: not here, incomplete, or with too few training pictures.
+
+    Folders and CSV files are opened and their draw is tried; of the named data sets only the files are looked for.
+    """
     from fewshot.data.catalogue import entry, resolve
     from fewshot.data.check import check
 
+    runs = list(runs)
     learned = {one.dataset for one in runs if one.shots != 0}
     found = []
     for name in dict.fromkeys(n for one in runs for n in (one.dataset, one.target) if n and n not in HALVES):
         if name.startswith("toy/") or resolve(name) is None:
-            if not name.startswith("toy/") and not Path(name).expanduser().exists():
-                found.append(f"the folder {name} does not exist; check the path.")
+            if not name.startswith("toy/") and (fault := _own_fault(name, runs)):
+                found.append(fault)
             continue
         state = check(name)
         if state.word in BLOCKING:
@@ -166,15 +180,31 @@ def missing_data(runs: Iterable[Run]) -> list[str]:
     return found
 
 
+def _own_fault(name: str, runs: Iterable[Run]) -> str | None:
+    """What is the matter with a folder or a CSV file of the user, for the largest number of shots that is asked of it."""
+    from fewshot.runs import _dataset
+
+    if not path_of(name).exists():
+        return f"the folder {name} does not exist; check the path."
+    most = max((one.shots for one in runs if one.dataset == name), default=0)
+    try:
+        dataset = _dataset(name)
+        if most > 0:
+            dataset.task(most)
+    except FewshotError as error:
+        return str(error)
+    return None
+
+
 def missing_weights(backbone: str, pretrained: str | None) -> str | None:
     """A sentence when the weights of a model are not on this disk, None when they are. Nothing is loaded or downloaded."""
-    if backbone == "toy" or Path(backbone).expanduser().is_file():
+    if backbone == "toy" or path_of(backbone).is_file():
         return None
     import open_clip
 
     if open_clip.get_model_config(backbone) is None:
         return _load_error(backbone, pretrained)
-    if pretrained is None or Path(pretrained).expanduser().is_file():
+    if pretrained is None or path_of(pretrained).is_file():
         return None if pretrained else _load_error(backbone, pretrained)
     tag = open_clip.pretrained.get_pretrained_cfg(backbone, pretrained)
     if not tag:
@@ -234,6 +264,11 @@ def pictures(name: str) -> tuple[int, int, int] | None:
     except FewshotError:
         return None
     return len(dataset.classnames), len(dataset.train), len(dataset.test)
+
+
+def _timed(row: dict) -> bool:
+    """Does the row say what it was and how long it took? Rows of another hand may not."""
+    return all(row.get(name) is not None and row[name] == row[name] for name in NEEDED)
 
 
 def _estimate(line: Line, rows: list[dict]) -> None:

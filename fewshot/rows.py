@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from fewshot.cache import atomic_write
+from fewshot.cache import writing
 from fewshot.errors import FewshotError
 
 SCHEMA = 1
@@ -102,7 +102,7 @@ class Rows:
         """Rewrite the file sorted by experiment, method, data set, shots and seed, without replaced rows: a small diff."""
         with self._threads, self.lock():
             rows = sorted(self._look().values(), key=lambda row: [_sortable(row.get(name)) for name in ORDER])
-            with atomic_write(self.path) as temporary:
+            with writing(self.path) as temporary:
                 temporary.write_bytes(b"".join(map(_line, rows)))
             self._forget()
 
@@ -135,6 +135,10 @@ class Rows:
             except FileNotFoundError:
                 self._forget()
                 return self._rows
+            except OSError as error:
+                raise FewshotError(
+                    f"the rows {self.path} cannot be read ({error.strerror}); choose a readable and writable place."
+                ) from error
             *lines, rest = fresh.split(b"\n")
             try:
                 for line in lines:

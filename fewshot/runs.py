@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import os
 import platform
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fewshot.errors import FewshotError, unknown
+from fewshot.paths import path_of
 from fewshot.rows import FIRST, Rows
 
 ROOT = Path(__file__).resolve().parents[1]  # profiles/, published/, results/ and notebooks/ live beside the package
@@ -67,6 +69,16 @@ class Run:
             isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 1
         ):
             raise FewshotError(f"limit must be a number of test pictures, or None for all, not {self.limit!r}.")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise FewshotError(f"seeds must be whole numbers, not {self.seed!r}.")
+        if self.selection is not None and self.selection not in SELECTIONS:
+            raise unknown("selection", self.selection, SELECTIONS)
+        for option, value in self.config.items():
+            if not _storable(value):
+                raise FewshotError(
+                    f"{option} of {self.method} is {value!r}; an option is a finite number, a text (in YAML, put a date into "
+                    "quotes), true, false, or a list of those."
+                )
 
     @property
     def key(self) -> str:
@@ -138,7 +150,7 @@ def load_profile(name: str | os.PathLike) -> Profile:
 
     from fewshot.methods import METHODS
 
-    path = Path(name).expanduser()
+    path = path_of(name)
     if path.suffix != ".yaml":
         path = ROOT / "profiles" / f"{name}.yaml"
         if not path.is_file():
@@ -146,7 +158,9 @@ def load_profile(name: str | os.PathLike) -> Profile:
     try:
         content = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
-        raise FewshotError(f"the profile {path} cannot be read ({error.strerror}).") from error
+        raise FewshotError(f"the profile {path} cannot be read ({error.strerror}); check the path.") from error
+    except UnicodeDecodeError as error:
+        raise FewshotError(f"the profile {path} is not UTF-8 text; start from profiles/toy.yaml.") from error
     except yaml.YAMLError as error:
         raise FewshotError(f"the profile {path} is not valid YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(content, dict):
@@ -160,6 +174,9 @@ def load_profile(name: str | os.PathLike) -> Profile:
         if "pretrained" in content:
             raise FewshotError(f"{path.name}: weights and pretrained are two words for one thing; keep one of them.")
         content["pretrained"] = content.pop("weights")
+    for part, kind in (("backbone", str), ("pretrained", str | None)):
+        if not isinstance(content.get(part, ""), kind):
+            raise FewshotError(f"{path.name}: {part} must be a text, not {content[part]!r}; put it into quotes.")
     methods = content.pop("methods", None) or {}
     if not isinstance(methods, dict):
         raise FewshotError(f"{path.name}: methods is not a mapping from a method to its options.")
@@ -207,7 +224,7 @@ def grid(
     known = dataset_names()
     datasets = [full_name(dataset) for dataset in datasets]
     for dataset in datasets:
-        if dataset in known or Path(dataset).expanduser().exists():
+        if dataset in known or (dataset and path_of(dataset).exists()):
             continue
         if dataset.startswith((".", "~", "/")):
             raise FewshotError(f"the folder {dataset} does not exist; check the path.")
@@ -325,7 +342,7 @@ def limited(images, limit: int | None):
 def _origin(pretrained: str | None) -> str | None:
     from fewshot.weights import origin
 
-    return origin(pretrained) if pretrained and Path(pretrained).expanduser().is_file() else pretrained
+    return origin(pretrained) if pretrained and path_of(pretrained).is_file() else pretrained
 
 
 def _task(one: Run):
@@ -340,7 +357,7 @@ def _task(one: Run):
 
 def _fit(one: Run, task, clock: Callable[[], float]):
     """(the fitted model, its seconds). Runs that differ in the target alone share one training, kept as a file."""
-    from fewshot.cache import atomic_write, cache_dir
+    from fewshot.cache import cache_dir, writing
     from fewshot.methods.method import load_method
     from fewshot.training import fit
 
@@ -364,7 +381,7 @@ def _fit(one: Run, task, clock: Callable[[], float]):
             return load_method(path, clip), float(took.read_text())
         model, seconds = train()
         model.save(path)
-        with atomic_write(took) as temporary:
+        with writing(took, "set FEWSHOT_CACHE to a folder with more room") as temporary:
             temporary.write_text(repr(seconds))
     return model, seconds
 
@@ -533,8 +550,14 @@ def complete(
 
 
 def results_folder() -> Path:
-    """Where the measured rows of the project are: $FEWSHOT_RESULTS, or results/ beside the package."""
-    return Path(os.environ.get("FEWSHOT_RESULTS") or ROOT / "results")
+    """Where the measured rows of the project are: $FEWSHOT_RESULTS, or results/ beside the package.
+
+    Raises FewshotError when that is a file.
+    """
+    folder = path_of(os.environ.get("FEWSHOT_RESULTS") or ROOT / "results")
+    if folder.is_file():
+        raise FewshotError(f"FEWSHOT_RESULTS is the file {folder}; it must be a folder of rows, or not be set.")
+    return folder
 
 
 def spot_check(
@@ -735,6 +758,15 @@ def _jsonable(value):
 def _digest(value) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _storable(value) -> bool:
+    """Does a row hold this value, and give it back?"""
+    if isinstance(value, list | tuple):
+        return all(map(_storable, value))
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and _storable(one) for name, one in value.items())
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _is_number(text: str) -> bool:

@@ -40,6 +40,10 @@ def fit(
 
     cls = get_method(method)
     settings = make_config(cls, config)
+    if not isinstance(clip, Clip) or not hasattr(task, "without_test"):
+        raise FewshotError("fit takes a method's name, a CLIP of load_clip, and a task of load_task, in this order.")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise FewshotError(f"seed must be a whole number, not {seed!r}.")
     selection = check_selection(selection or cls.selection)
     task = task.without_test()
     if cls.sees_support and len(task.train) == 0:

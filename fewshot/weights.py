@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from fewshot.errors import FewshotError
+from fewshot.paths import path_of
 
 OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")  # scalars in OpenAI's own files only
 
@@ -24,7 +25,7 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, torch.Tensor], bool]:
 
     Raises FewshotError when the file is missing, damaged, or a pickle with anything but tensors in it.
     """
-    path = Path(path).expanduser()
+    path = path_of(path)
     if not path.is_file():
         raise FewshotError(f"the weight file {path} does not exist; give the path of a .safetensors or .pt file.")
     try:
@@ -57,7 +58,7 @@ def origin(path: str | Path) -> str:
     """What a weight file is: "openai" for one of OpenAI's own (by its sha256), else the note "origin" in the header of a
     .safetensors file (`save_file(state, path, metadata={"origin": "random weights"})`), else "weights NAME".
     """
-    path = Path(path).expanduser()
+    path = path_of(path)
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open
 

@@ -23,13 +23,18 @@ def on_workers(
 
     Raises FewshotError for a negative number of workers, and what `fewshot.runs.complete` raises.
     """
-    if workers < 0:
-        raise FewshotError("--workers must be 0 or more.")
+    check_workers(workers)
     if not workers:
         return complete(runs, rows, stored, run_one=run_one)
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     with ProcessPoolExecutor(workers, context, start, (workers,)) as executor:
         return complete(runs, rows, stored, executor, run_one=run_one)
+
+
+def check_workers(workers: int) -> None:
+    """FewshotError for a negative number."""
+    if workers < 0:
+        raise FewshotError("--workers must be 0 or more.")
 
 
 def start(workers: int) -> None:

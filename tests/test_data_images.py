@@ -32,18 +32,28 @@ def test_every_8_bit_mode_arrives_as_rgb(tmp_path, mode):
     assert np.array_equal(images.pil(0), picture.convert("RGB"))
 
 
-def test_exif_orientation_is_not_applied(tmp_path):
+def test_exif_orientation_is_applied_to_own_pictures_alone(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # "rotate by 90 degrees to display"
     noise((20, 16)).save(tmp_path / "a.jpg", exif=exif)
-    assert ImageFiles(tmp_path, ["a.jpg"], [0]).pil(0).size == (20, 16)
+    stored = ImageFiles(tmp_path, ["a.jpg"], [0])
+    upright = ImageFiles(tmp_path, ["a.jpg"], [0], upright=True)
+    assert stored.pil(0).size == (20, 16)
+    for images in (upright, upright.subset([0]), upright.relabel([1])):
+        assert images.pil(0).size == (16, 20)
+    assert upright.fingerprint != stored.fingerprint
 
 
-def test_16_bit_greyscale_is_refused_not_clipped(tmp_path):
-    Image.new("I;16", (8, 8), 3000).save(tmp_path / "deep.png")
-    images = ImageFiles(tmp_path, ["deep.png"], [0])
+def test_16_bit_greyscale_is_scaled_where_its_range_is_known_and_else_refused_not_clipped(tmp_path):
+    grey = np.asarray(noise().convert("L"))
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    scaled = ImageFiles(tmp_path, ["deep.png"], [0])
+    scaled.check_headers()
+    assert np.array_equal(scaled.pil(0), Image.fromarray(grey).convert("RGB"))
+    Image.new("I;16", (8, 8), 3000).save(tmp_path / "deep.tif")
+    images = ImageFiles(tmp_path, ["deep.tif"], [0])
     for read in (images.check_headers, lambda: images.pil(0)):
-        with pytest.raises(FewshotError, match="deep.png has more than 8 bits"):
+        with pytest.raises(FewshotError, match="deep.tif has more than 8 bits"):
             read()
 
 

@@ -113,7 +113,7 @@ def test_a_quarter_of_the_food_labels_is_wrong_in_training_and_none_in_the_test(
 
 
 def test_an_unknown_stand_in_is_named_with_a_suggestion():
-    with pytest.raises(FewshotError, match="'petz'.*pets"):
+    with pytest.raises(FewshotError, match="petz'.*pets"):
         toy.load_dataset("petz")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from fewshot.data.benchmarks import load_benchmark
 from fewshot.data.catalogue import keys, resolve
@@ -13,6 +12,7 @@ from fewshot.data.folders import from_arrays, from_csv, from_folder
 from fewshot.data.images import ImageArrays, ImageFiles, Images
 from fewshot.data.splits import from_split
 from fewshot.errors import FewshotError, unknown
+from fewshot.paths import path_of
 
 __all__ = [
     "Dataset",
@@ -39,7 +39,9 @@ def load_dataset(name: str | os.PathLike, root: str | os.PathLike | None = None,
     choices go to from_folder or from_csv (template, val, test ...). Raises FewshotError for an unknown name.
     """
     text = os.fspath(name)
-    place = Path(text).expanduser()
+    if not text.strip():
+        raise FewshotError(f"{text!r} is no data set; give a name, a folder or a CSV file.")
+    place = path_of(text)
     toy_name = text.startswith("toy/")
     named = not toy_name and (text in keys() or (resolve(text) is not None and not place.exists()))
     if toy_name or named:
@@ -74,7 +76,7 @@ def dataset_names() -> list[str]:
     """Every name load_dataset knows: the toy world's data sets, then those of datasets.yaml."""
     from fewshot import toy
 
-    return [*(f"toy/{name}" for name in toy.DATASETS), *keys()]
+    return [*(f"toy/{name}" for name in (*toy.DATASETS, *toy.LARGE)), *keys()]
 
 
 def full_name(name: str) -> str:
@@ -84,4 +86,4 @@ def full_name(name: str) -> str:
     world, _, word = name.partition("/")
     if world == "toy":
         return f"toy/{toy.ALIASES.get(word, word)}"
-    return name if Path(name).expanduser().exists() else resolve(name) or name
+    return name if name and path_of(name).exists() else resolve(name) or name

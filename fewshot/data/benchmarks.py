@@ -47,7 +47,7 @@ def load_benchmark(name: str, root: str | os.PathLike | None = None) -> Dataset:
     if place is None:
         raise not_here(one, roots)
     if place.layout.selection:
-        return from_folder(place.images, template=one.template, name=one.key)
+        return from_folder(place.images, template=one.template, name=one.key, upright=False)
     if one.split and (file := split_file(one, place, roots)) and one.split.sha256 not in (None, sha256(file)):
         warnings.warn(
             f"{file} is not the file that the papers used (another sha256), so other pictures are drawn from it; "

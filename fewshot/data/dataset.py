@@ -35,6 +35,11 @@ class Dataset:
     def __post_init__(self):
         object.__setattr__(self, "classnames", tuple(self.classnames))
         check_template(self.template)
+        for label, name in enumerate(self.classnames):
+            if not isinstance(name, str) or not name.strip():
+                raise FewshotError(
+                    f"class {label} of {self.name} is called {name!r}; give it a text that is not empty."
+                )
         for part in ("train", "val", "test"):
             labels = getattr(self, part).labels
             if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classnames):

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.cache import atomic_write
+from fewshot.cache import writing
 from fewshot.data.dataset import Dataset, Task
 from fewshot.data.images import ImageArrays, ImageFiles, Images
 from fewshot.errors import FewshotError
+from fewshot.paths import path_of
 
 IMPORTED = "imported"  # the order of a task whose draw came from elsewhere
 _KEYS = {
@@ -35,7 +36,7 @@ _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val"}
 def export_split(task: Task, path: str | os.PathLike) -> None:
     """Write the training and validation pictures of a task to `path`; import_split gives an equal task back."""
     head = {key: getattr(task, key) for key in ("dataset", "shots", "seed", "order", "split_hash")}
-    with atomic_write(Path(path).expanduser()) as partial:
+    with writing(path_of(path)) as partial:
         lines = [head, *(row for part in ("train", "val") for row in _rows(task, part))]
         partial.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
 
@@ -47,7 +48,7 @@ def import_split(path: str | os.PathLike, dataset: Dataset, part: str = "train")
     Raises FewshotError: no such file, a line that is none, a picture that the data set does not have or has under another
     label, a training picture that is a test picture here, and a draw that differs from the hash in its own first line.
     """
-    file = Path(path).expanduser()
+    file = path_of(path)
     head, rows = _read(file, part)
     known = {
         image_id: (which, i)
@@ -166,5 +167,5 @@ def _pick(dataset: Dataset, rows: list[tuple[str, int]]) -> Images:
     labels = [int(one.labels[0]) for one in chosen]
     ids = [one.ids[0] for one in chosen]
     if all(isinstance(one, ImageFiles) for one in chosen):
-        return ImageFiles(chosen[0].root, [one.paths[0] for one in chosen], labels, ids)
+        return ImageFiles(chosen[0].root, [one.paths[0] for one in chosen], labels, ids, chosen[0].upright)
     return ImageArrays(np.concatenate([one.pixels for one in chosen]), labels, ids)

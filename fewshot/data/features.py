@@ -15,9 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from fewshot.cache import atomic_write, cache_dir
+from fewshot.cache import cache_dir, writing
 from fewshot.data.images import Images
 from fewshot.data.views import View, load_batch
+from fewshot.errors import FewshotError
 
 FORMAT = 1  # raise it when the meaning of a stored feature changes
 SHARD = 4096  # pictures after which a long pass stores what it has
@@ -38,6 +39,11 @@ def image_features(
     that is stopped goes on at the shard of SHARD pictures it was in; of two processes that want the same features one
     computes them and the other waits. progress: None shows a bar on a terminal only.
     """
+    if not isinstance(images, Images):
+        raise FewshotError(
+            f"image_features needs pictures as an Images, such as task.test or from_folder(path).train, not a "
+            f"{type(images).__name__}."
+        )
     with torch.no_grad(), _bar(len(images), progress) as bar:
         if not cache:
             return _encode(clip, images, view, range(len(images)), batch_size, bar)
@@ -83,7 +89,7 @@ def _bar(total: int, progress: bool | None) -> tqdm:
 
 
 def _write(path: Path, features: torch.Tensor) -> None:
-    with atomic_write(path) as temporary:
+    with writing(path, "set FEWSHOT_CACHE to a folder with more room") as temporary:
         save_file({"features": features}, temporary)
 
 

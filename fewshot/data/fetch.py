@@ -23,6 +23,7 @@ from fewshot.data.places import Place, data_roots, find_place, split_file
 from fewshot.data.splits import read_split
 from fewshot.data.unpack import Damaged, is_archive, unpack
 from fewshot.errors import FewshotError
+from fewshot.paths import path_of
 
 
 def fetch(
@@ -44,7 +45,7 @@ def fetch(
     if state.ok:
         return state
     roots = data_roots(root)
-    source = None if source is None else Path(source).expanduser()
+    source = None if source is None else path_of(source)
     if source is not None and not source.exists():
         raise FewshotError(f"there is no file or folder {source}.")
     with _workshop(one, roots[0]) as workshop:

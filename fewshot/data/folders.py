@@ -26,6 +26,7 @@ import numpy as np
 from fewshot.data.dataset import Dataset, check_template
 from fewshot.data.images import ImageArrays, ImageFiles, Images
 from fewshot.errors import FewshotError, unknown
+from fewshot.paths import path_of
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _PARTS = {
@@ -48,6 +49,7 @@ def from_folder(
     test: float = 0.3,
     split_seed: int = 1,
     name: str | None = None,
+    upright: bool = True,
 ) -> Dataset:
     """A folder of class folders, or of train/ and test/ (and val/) folders that hold class folders.
 
@@ -55,11 +57,11 @@ def from_folder(
     counts as split when it has train/ beside test/ or val/ (or train/ alone); other folders beside them are left out. A
     flat folder is divided per class as the module says, with val and test the shares and split_seed the seed. Hidden
     files and files that are no pictures by extension are ignored; every picture's header is read, none is decoded.
-    EXIF orientation is not applied (see fewshot.data.images).
+    upright: turn pictures as their EXIF orientation says; False reads them as stored, as the named data sets are.
     Raises FewshotError, naming the file or folder: no such folder, no class folders, one class only, a class without
     pictures (in any part), an unreadable picture.
     """
-    root = Path(path).expanduser()
+    root = path_of(path)
     check_template(template)
     if root.is_file():
         raise FewshotError(f"{root} is a file; from_folder needs a folder with one folder per class.")
@@ -77,7 +79,7 @@ def from_folder(
             paths += found
             labels += [label] * len(found)
             given += [part] * len(found)
-    images = ImageFiles(root, paths, labels)
+    images = ImageFiles(root, paths, labels, upright=upright)
     images.check_headers()
     name = name or root.resolve().name
     return _divide(name, images, classnames, template, given if parts else None, val, test, split_seed)
@@ -92,20 +94,22 @@ def from_csv(
     test: float = 0.3,
     split_seed: int = 1,
     name: str | None = None,
+    upright: bool = True,
 ) -> Dataset:
     """A CSV file with columns image, class and perhaps split (train, val, test); comma, semicolon or tab.
 
-    image is a path relative to `root` (default: the folder of the CSV file); classes are sorted by name.
+    image is a path relative to `root` (default: the folder of the CSV file); classes are sorted by name. upright: as in
+    from_folder.
     Raises FewshotError, naming file and line: missing column or value, unknown split, missing or unreadable picture.
     """
-    file = Path(path).expanduser()
+    file = path_of(path)
     check_template(template)
     if not file.is_file():
         raise FewshotError(f"the CSV file {file} does not exist (looked in {Path.cwd()}).")
-    top = file.parent if root is None else Path(root).expanduser()
+    top = file.parent if root is None else path_of(root)
     paths, names, given = _csv_rows(file, top)
     classnames = _at_least_two(sorted(set(names)), file)
-    images = ImageFiles(top, paths, [classnames.index(n) for n in names])
+    images = ImageFiles(top, paths, [classnames.index(n) for n in names], upright=upright)
     images.check_headers()
     return _divide(name or file.stem, images, classnames, template, given, val, test, split_seed)
 
@@ -191,6 +195,15 @@ def _at_least_two(names: list[str], where) -> list[str]:
             f"there is {'only one class, ' + repr(names[0]) if names else 'no class'}, in {where}; "
             "telling classes apart needs at least two."
         )
+    if not all(isinstance(name, str) and name.strip() for name in names):
+        raise FewshotError(f"a class of {where} has no name; give every class a text that is not empty.")
+    read: dict[str, int] = {}  # as a prompt has it
+    for label, name in enumerate(names):
+        first = read.setdefault(" ".join(name.replace("_", " ").lower().split()), label)
+        if first != label:
+            raise FewshotError(
+                f"the classes {names[first]!r} and {name!r} of {where} read the same in a prompt; rename one."
+            )
     return names
 
 
@@ -247,7 +260,9 @@ def _csv_rows(file: Path, root: Path) -> tuple[list[str], list[str], list[str] |
                 line = f"line {reader.line_num + 1} of {file}"
                 image, label = row["image"].strip(), row["class"].strip()
                 if not image or not label:
-                    raise FewshotError(f"{line} has no {'class' if image else 'image'}.")
+                    raise FewshotError(
+                        f"{line} has no {'class' if image else 'image'}; give it one, or delete the line."
+                    )
                 if not (root / image).is_file():
                     raise FewshotError(f"{line} names a picture that does not exist: {root / image}.")
                 if with_split:
@@ -259,8 +274,10 @@ def _csv_rows(file: Path, root: Path) -> tuple[list[str], list[str], list[str] |
                 names.append(label)
         except UnicodeDecodeError as error:
             raise FewshotError(f"{file} is not UTF-8 text; save it as CSV UTF-8.") from error
+        except csv.Error as error:
+            raise FewshotError(f"{file} is not CSV after line {reader.line_num + 1} ({error}); correct it.") from error
     if not paths:
-        raise FewshotError(f"{file} lists no picture.")
+        raise FewshotError(f"{file} lists no picture; add a line for each.")
     return paths, names, given if with_split else None
 
 

@@ -1,7 +1,8 @@
 """A fixed sequence of labelled pictures, from files or from an array.
 
-A picture is converted to RGB before anything else happens to it. EXIF orientation is not applied: torchvision,
-open_clip and every few-shot code base read the pixels as they are stored, and so do the published numbers.
+A picture is converted to RGB before anything else happens to it. Those of the named data sets are read as they are
+stored, as torchvision, open_clip and every few-shot code base do, and so do the published numbers. The user's own are
+turned upright as their EXIF orientation says and every viewer shows them.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fewshot.errors import FewshotError
 
 _DEEP_MODES = ("I", "F")  # 16- and 32-bit greyscale ("I;16" included): PIL clips them to white in RGB
-_UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError)  # SyntaxError: PIL's word for a broken PNG
+_FULL_RANGE = ("PNG", "PPM")  # formats whose 16 bits mean 0..65535; a TIFF may hold 12 of them, or heights in metres
 
 
 class Images:
@@ -68,29 +69,37 @@ class Images:
 
 
 class ImageFiles(Images):
-    """Picture files: `paths` relative to `root` are also the ids, unless `ids` says otherwise."""
+    """Picture files: `paths` relative to `root` are also the ids, unless `ids` says otherwise.
+
+    upright: turn each picture as its EXIF orientation says.
+    """
 
     threads = True  # PIL lets go of the interpreter lock while it decodes
 
-    def __init__(self, root: str | Path, paths: Sequence[str], labels, ids: Sequence[str] | None = None):
+    def __init__(
+        self, root: str | Path, paths: Sequence[str], labels, ids: Sequence[str] | None = None, upright: bool = False
+    ):
         super().__init__(labels, paths if ids is None else ids)
-        self.root = Path(root)
+        self.root, self.upright = Path(root), upright
         self.paths = tuple(str(p) for p in paths)
 
     def pil(self, i: int) -> Image.Image:
         path = self.root / self.paths[i]
         try:
             with Image.open(path) as picture:
-                return _rgb(picture, path)
-        except _UNREADABLE as error:
+                return rgb(picture, path, self.upright)
+        except FewshotError:
+            raise
+        except Exception as error:  # each format of PIL has its own way to fail
             raise unreadable(path, error) from error
 
     def subset(self, indices) -> ImageFiles:
         at = self._positions(indices)
-        return ImageFiles(self.root, [self.paths[i] for i in at], self.labels[at], [self.ids[i] for i in at])
+        ids = [self.ids[i] for i in at]
+        return ImageFiles(self.root, [self.paths[i] for i in at], self.labels[at], ids, self.upright)
 
     def relabel(self, labels) -> ImageFiles:
-        return ImageFiles(self.root, self.paths, labels, self.ids)
+        return ImageFiles(self.root, self.paths, labels, self.ids, self.upright)
 
     def check_headers(self) -> None:
         """Open every file without decoding it; FewshotError for the first that is no usable picture."""
@@ -99,10 +108,14 @@ class ImageFiles(Images):
             try:
                 with Image.open(path) as picture:
                     _refuse_deep(picture, path)
-            except _UNREADABLE as error:
+            except FewshotError:
+                raise
+            except Exception as error:
                 raise unreadable(path, error) from error
 
     def _hash_content(self, digest) -> None:
+        if self.upright:
+            digest.update(b"upright")
         for name in self.paths:
             try:
                 stat = (self.root / name).stat()
@@ -144,25 +157,44 @@ class ImageArrays(Images):
 def unreadable(path: Path, error: BaseException) -> FewshotError:
     """The sentence for a file that PIL cannot read."""
     if isinstance(error, FileNotFoundError):
-        return FewshotError(f"the picture {path} does not exist.")
+        return FewshotError(f"the picture {path} does not exist; check the path.")
     if isinstance(error, PermissionError):
         return FewshotError(f"the picture {path} may not be read; check its permissions.")
     if isinstance(error, UnidentifiedImageError):
         size = path.stat().st_size
         why = f"{size:,} bytes that are no picture PIL knows" if size else "it is empty (0 bytes)"
+    elif isinstance(error, Image.DecompressionBombError):
+        why = f"{str(error).partition(' exceeds')[0]} is more than memory may hold"
     else:
-        why = str(error).rstrip(".")
+        why = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())[:150].rstrip(".")
     return FewshotError(f"the picture {path} cannot be read: {why}; replace or remove it.")
 
 
-def _refuse_deep(picture: Image.Image, path: Path) -> None:
-    if picture.mode.split(";")[0] in _DEEP_MODES:
+def _deep(picture: Image.Image) -> bool:
+    return picture.mode.split(";")[0] in _DEEP_MODES
+
+
+def _refuse_deep(picture: Image.Image, path) -> None:
+    if _deep(picture) and picture.format not in _FULL_RANGE:
         raise FewshotError(
             f"the picture {path} has more than 8 bits per pixel (PIL mode {picture.mode}), which RGB "
             "would clip to white; scale it to 8 bits first."
         )
 
 
-def _rgb(picture: Image.Image, path: Path) -> Image.Image:
+def rgb(picture: Image.Image, path, upright: bool = False) -> Image.Image:
+    """The picture in RGB, of an animation the first frame; FewshotError, naming `path`, where RGB would lose what it shows."""
     _refuse_deep(picture, path)
+    deep = _deep(picture)
+    if upright:
+        picture = _turned(picture)
+    if deep:
+        picture = Image.fromarray(((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8))
     return picture.convert("RGB")
+
+
+def _turned(picture: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # broken EXIF says nothing about the pixels, and broken pixels say so again
+        return picture

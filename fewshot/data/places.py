@@ -10,6 +10,7 @@ from typing import NamedTuple
 from fewshot.cache import cache_dir
 from fewshot.data.catalogue import Entry, Layout
 from fewshot.data.folders import EXTENSIONS
+from fewshot.paths import path_of
 
 
 class Place(NamedTuple):
@@ -23,9 +24,9 @@ class Place(NamedTuple):
 def data_roots(root: str | os.PathLike | None = None) -> list[Path]:
     """The folders that data sets are looked for in: root, else those of $FEWSHOT_DATA (several: a:b), else the cache."""
     if root is not None:
-        return [Path(root).expanduser()]
+        return [path_of(root)]
     named = [part for part in os.environ.get("FEWSHOT_DATA", "").split(os.pathsep) if part]
-    return [Path(part).expanduser() for part in named] or [cache_dir() / "data"]
+    return [path_of(part) for part in named] or [cache_dir() / "data"]
 
 
 def find_place(entry: Entry, roots: Iterable[Path]) -> Place | None:
@@ -44,7 +45,7 @@ def find_place(entry: Entry, roots: Iterable[Path]) -> Place | None:
 def split_file(entry: Entry, place: Place, roots: Iterable[Path] = ()) -> Path | None:
     """The split file: beside the pictures, in a data root, or in $FEWSHOT_SPLITS; None when it is nowhere."""
     more = [os.environ["FEWSHOT_SPLITS"]] if os.environ.get("FEWSHOT_SPLITS") else []
-    for folder in (place.folder, *roots, *(Path(name).expanduser() for name in more)):
+    for folder in (place.folder, *roots, *(path_of(name) for name in more)):
         if os.path.isfile(folder / entry.split.file):
             return folder / entry.split.file
     return None

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 from fewshot.data.dataset import Dataset
 from fewshot.data.images import ImageFiles
 from fewshot.errors import FewshotError
+from fewshot.paths import path_of
 
 PARTS = ("train", "val", "test")
 Rows = dict[str, list[tuple[str, int, str]]]
@@ -19,7 +19,7 @@ Rows = dict[str, list[tuple[str, int, str]]]
 
 def read_split(path: str | os.PathLike) -> Rows:
     """{"train" | "val" | "test": [(path, label, class name), ...]}; FewshotError when the file is not of this form."""
-    file = Path(path).expanduser()
+    file = path_of(path)
     try:
         split = json.loads(file.read_text(encoding="utf-8"))
         return {part: [(str(p), int(label), str(name)) for p, label, name in split[part]] for part in PARTS}
@@ -39,7 +39,7 @@ def from_split(
 
     Raises FewshotError when the file is malformed, labels are not 0..C-1 with one name each, or a picture is missing.
     """
-    file, top = Path(path).expanduser(), Path(root).expanduser()
+    file, top = path_of(path), path_of(root)
     rows = read_split(file)
     classnames = classnames_of(rows, file)
     wanted = [p for part in rows.values() for p, _, _ in part]

@@ -26,6 +26,7 @@ from fewshot.errors import FewshotError, unknown
 
 KINDS = ("eval", "mirror", "train")
 RATIO = (3 / 4, 4 / 3)  # width over height of a random crop, in all the papers
+MOST_PIXELS = 2**26  # of a picture whose shorter side is brought to S: a thread of 60000 x 1 would fill the memory
 THREADS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -60,6 +61,10 @@ def load_batch(images: Images, indices: Sequence[int] | np.ndarray, view: View, 
 
     def pixels(i: int) -> np.ndarray:  # uint8 [S,S,3]
         picture = images.pil(i)
+        if max(picture.size) * size**2 > MOST_PIXELS * min(picture.size):  # what the eval view would make of it
+            raise FewshotError(
+                f"the picture {images.ids[i]} is {picture.width} x {picture.height} pixels, too long for its width; crop it."
+            )
         seen = _train(picture, size, view, images.ids[i]) if view.kind == "train" else _eval(picture, size)
         return np.asarray(TF.hflip(seen) if view.kind == "mirror" else seen)
 

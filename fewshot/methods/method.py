@@ -6,6 +6,7 @@ A method file adds the idea. A trained method also says how it is trained (`Trai
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -21,8 +22,11 @@ from torch import Tensor, nn
 
 from fewshot.clip import Clip
 from fewshot.errors import FewshotError, unknown
+from fewshot.paths import path_of
 
-FORMAT = "fewshot-method-1"
+FORMAT = (
+    "fewshot-method-1"  # of saved files: the number after the last hyphen rises with a change that older code misreads
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,12 @@ class Method(nn.Module):
         self.chosen: dict[str, float] = {}  # hyper-parameters that a selection has chosen
         self.history: list[float] = []  # mean training loss per interval, filled by fit
         self._kept: dict[str, tuple[tuple, Any]] = {}
+
+    def __init_subclass__(cls, **options) -> None:
+        """What `logits` is given is looked at first, in every method."""
+        super().__init_subclass__(**options)
+        if "logits" in vars(cls):
+            cls.logits = _checked(cls.logits)
 
     # what a subclass defines
 
@@ -181,10 +191,10 @@ class Method(nn.Module):
     def _inputs(self, images, batch_size: int = 256) -> Iterable[Tensor]:
         from fewshot.data.views import View, load_batch
 
-        if not isinstance(images, Tensor):
+        if isinstance(images, Tensor):
+            self.clip.check_pixels(images)
+        else:
             images = as_images(images)
-        elif images.dim() != 4 or images.shape[1] != 3:
-            raise FewshotError(f"pixels must be [N, 3, S, S], not {list(images.shape)}.")
         for start in range(0, len(images), batch_size):
             rows = range(start, min(start + batch_size, len(images)))
             tensor = isinstance(images, Tensor)
@@ -223,7 +233,7 @@ class Method(nn.Module):
         """Write the method's own tensors and what is needed to use them again; kilobytes, no CLIP inside."""
         from safetensors.torch import save_file
 
-        from fewshot.cache import atomic_write
+        from fewshot.cache import writing
 
         meta = dict(
             format=FORMAT, method=self.name, config=asdict(self.config), classnames=self.classnames,
@@ -231,8 +241,8 @@ class Method(nn.Module):
             clip=self.clip.name, clip_fingerprint=self.clip.fingerprint, chosen=self.chosen,
         )  # fmt: skip
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in self.state_dict().items()}
-        path = Path(path)
-        with atomic_write(path) as temporary:
+        path = path_of(path)
+        with writing(path) as temporary:
             save_file(tensors, temporary, metadata={"fewshot": json.dumps(meta, ensure_ascii=False)})
         return path
 
@@ -252,6 +262,18 @@ class Method(nn.Module):
                 module._buffers[attribute] = value
 
 
+def _checked(logits: Callable[[Method, Tensor], Tensor]) -> Callable[[Method, Tensor], Tensor]:
+    @functools.wraps(logits)
+    def checked(self: Method, x: Tensor) -> Tensor:
+        if self.needs == "images":
+            self.clip.check_pixels(x)
+        else:
+            self.clip.check_features(x)
+        return logits(self, x)
+
+    return checked
+
+
 def load_method(path: str | Path, clip: Clip) -> Method:
     """A saved method on its CLIP, in eval mode.
 
@@ -259,9 +281,7 @@ def load_method(path: str | Path, clip: Clip) -> Method:
     """
     from safetensors import SafetensorError, safe_open
 
-    from fewshot.methods import get_method
-
-    path = Path(path)
+    path = path_of(path)
     if not path.is_file():
         raise FewshotError(f"the saved method {path} does not exist.")
     try:
@@ -269,9 +289,24 @@ def load_method(path: str | Path, clip: Clip) -> Method:
             meta = json.loads((file.metadata() or {}).get("fewshot", "null"))
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise FewshotError(f"{path} is damaged or not a method that fewshot saved.") from error
-    if not meta or meta.get("format") != FORMAT:
+        raise FewshotError(f"{path} is damaged or not a method that fewshot saved; save it again.") from error
+    kind, _, number = str(meta.get("format") if isinstance(meta, dict) else "").rpartition("-")
+    if kind != FORMAT.rpartition("-")[0]:
         raise FewshotError(f"{path} is not a method that fewshot saved; save one with model.save(path).")
+    if f"{kind}-{number}" != FORMAT:
+        raise FewshotError(f"{path} was saved by a newer fewshot (format {number}); update the package.")
+    try:
+        model = _rebuilt(path, clip, meta, tensors)
+    except FewshotError:
+        raise
+    except Exception as error:  # the header lacks something, or holds something else
+        raise FewshotError(f"{path} does not hold what a saved method holds; save it again.") from error
+    return model.eval()
+
+
+def _rebuilt(path: Path, clip: Clip, meta: dict, tensors: dict[str, Tensor]) -> Method:
+    from fewshot.methods import get_method
+
     if meta["clip_fingerprint"] != clip.fingerprint:
         raise FewshotError(
             f"{path} was learned on {meta['clip']} ({meta['clip_fingerprint']}), not on {clip.name} "
@@ -283,7 +318,7 @@ def load_method(path: str | Path, clip: Clip) -> Method:
     model.restore(tensors)
     if meta["chosen"]:
         model.adopt(meta["chosen"])
-    return model.eval()
+    return model
 
 
 def make_config(cls: type[Method], given: dict[str, Any]):
@@ -334,16 +369,18 @@ def as_images(images):
 
     if isinstance(images, Images):
         return images
-    items = [images] if isinstance(images, (str, Path, Image.Image)) else list(images)
+    single = isinstance(images, (str, Path, Image.Image)) or not hasattr(images, "__iter__")
+    items = [images] if single else list(images)
     if all(isinstance(i, (str, Path)) for i in items):
-        return ImageFiles(Path(""), [str(Path(i).expanduser()) for i in items], np.zeros(len(items), dtype=np.int64))
+        paths = [str(path_of(i)) for i in items]
+        return ImageFiles(Path(""), paths, np.zeros(len(items), dtype=np.int64), upright=True)
     if all(isinstance(i, Image.Image) for i in items):
         return _Pictures(items)
     raise FewshotError("give pictures as an Images, as PIL images, as paths, or as preprocessed pixels [N, 3, S, S].")
 
 
 class _Pictures:
-    """PIL images behind the two things that a view needs."""
+    """PIL images, upright, behind the two things that a view needs."""
 
     threads = False
 
@@ -354,7 +391,9 @@ class _Pictures:
         return len(self.pictures)
 
     def pil(self, i: int):
-        return self.pictures[i].convert("RGB")
+        from fewshot.data.images import rgb
+
+        return rgb(self.pictures[i], f"number {i}", upright=True)
 
 
 def cosine_lr(peak: float, step: int, steps: int, floor: float = 0.0) -> float:

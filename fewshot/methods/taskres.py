@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +22,7 @@ from fewshot.data.catalogue import known_as
 from fewshot.errors import FewshotError, unknown
 from fewshot.methods.method import Method, Training, coop_lr, cosine_lr
 from fewshot.methods.zero_shot import ENSEMBLE
+from fewshot.paths import path_of
 
 BASES = ("regular", "enhanced")
 
@@ -131,10 +131,10 @@ class TaskRes(Method):
         from safetensors.torch import load_file
 
         shape = [self.clip.embed_dim, self.clip.text.width]
-        if not Path(path).expanduser().is_file():
+        if not path_of(path).is_file():
             raise FewshotError(f"the projection {path} of {self.title} does not exist; check enhanced=.")
         try:
-            tensors = load_file(Path(path).expanduser())
+            tensors = load_file(path_of(path))
         except (SafetensorError, OSError) as error:
             raise FewshotError(f"{path} is damaged or no .safetensors file; {self.title} needs one.") from error
         weight = tensors.get("weight")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fewshot.errors import FewshotError, unknown
+from fewshot.paths import path_of
 
 FOLDER = Path(__file__).parent
 TEMPLATES = "templates"  # as `source`: no LLM, the 80 templates of zero-shot CLIP filled with the name
@@ -31,7 +32,7 @@ def sentences(
     if source == TEMPLATES:
         found, others = [filled(name) for name in classnames], {}
     else:
-        path = Path(source).expanduser() if source else shipped(dataset)
+        path = path_of(source) if source else shipped(dataset)
         table, others = read(path), spellings(path)
         found = []
         for name in classnames:

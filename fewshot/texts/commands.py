@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from fewshot.errors import FewshotError
+from fewshot.paths import path_of
 
 
 def options_of(parser) -> None:
@@ -52,9 +54,9 @@ def generate_(options) -> None:
         options.max_calls,
         options.sentences,
     )
-    if options.timeout <= 0:
+    if not 0 < options.timeout < math.inf:
         raise FewshotError("--timeout must be more than 0 seconds.")
-    output = Path(options.output).expanduser()
+    output = path_of(options.output)
     check_output(output)
     chat = Chat(options.model, options.base_url, timeout=options.timeout)
     classes = classes_of(options.classes, options.domain)
@@ -93,7 +95,7 @@ def _file(name: str) -> Path:
     """A file of sentences: a path, or what ships under a data set's name. Its contents are checked."""
     from fewshot.texts import read, shipped
 
-    path = Path(name).expanduser()
+    path = path_of(name)
     if not path.is_file():
         if path.suffix == ".json":
             raise FewshotError(f"there is no file {path}; `fewshot texts generate -o {path}` makes one.")

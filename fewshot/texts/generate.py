@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fewshot.cache import atomic_write, cache_dir
+from fewshot.cache import atomic_write, cache_dir, writing
 from fewshot.errors import FewshotError, unknown
+from fewshot.paths import path_of
 from fewshot.texts.chat import Chat
 from fewshot.texts.clean import POSITIONS, VERSION, Unusable, clean, distinct
 from fewshot.texts.prompts import PROMPTS
@@ -247,7 +248,7 @@ def _kept(path: Path) -> dict | None:
 
 def _store(path: Path, answer: dict) -> None:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    with atomic_write(path) as temporary:
+    with writing(path, "set FEWSHOT_CACHE to a folder with more room") as temporary:
         temporary.write_text(json.dumps(answer | {"time": now}, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
@@ -274,9 +275,9 @@ def _write(path: Path, table: dict[str, list[str]], meta: dict) -> None:
     text = json.dumps(table, ensure_ascii=False, indent=1) + "\n"
     meta = meta | {"classes": len(table), "sentences": sum(map(len, table.values()))}
     meta["sha256"] = hashlib.sha256(text.encode()).hexdigest()
-    with atomic_write(path) as temporary:
+    with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    with atomic_write(meta_path(path)) as temporary:
+    with writing(meta_path(path)) as temporary:
         temporary.write_text(json.dumps(meta, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
@@ -285,7 +286,7 @@ def _write(path: Path, table: dict[str, list[str]], meta: dict) -> None:
 
 def classes_of(source: str, domain: str | None = None) -> Classes:
     """The classes of a file (a name per line, a JSON list, or a JSON table whose keys they are) or of a named data set."""
-    path = Path(source).expanduser()
+    path = path_of(source)
     classes = _from_file(path) if path.is_file() else _from_dataset(source)
     return Classes(classes.names, domain or classes.domain, classes.spelt)
 
