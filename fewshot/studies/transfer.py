@@ -207,7 +207,7 @@ def statement(rows: pd.DataFrame, labels: Sequence[str], targets: Sequence[str],
     words = {"above": "above zero-shot", "below": "below zero-shot", "undecided": "neither for certain"}
     said = [f"{what}, {words[side]}: {'; '.join(arms)}." for side, arms in sides.items() if arms]
     if both:
-        said.append(f"{what}: better than zero-shot on the source and worse on the average target: {', '.join(both)}.")
+        said.append(f"{what}: better than zero-shot on the source and worse on the average target: {'; '.join(both)}.")
     return "\n".join(said) or f"{what}: nothing was run that could be compared with zero-shot."
 
 
