@@ -152,7 +152,7 @@ def _paper_scale(finding: Finding, short: bool = False) -> str:
 
 
 def statement(found: Sequence[Verdict]) -> str:
-    """In paragraphs: how many claims hold, do not, are open; which are refuted beyond these data sets; what is not run."""
+    """In paragraphs of Markdown: how many claims hold, do not, are open; which are refuted beyond these data sets; what is not run."""
     if not found:
         return "No claim is asked for."
 
@@ -167,7 +167,7 @@ def statement(found: Sequence[Verdict]) -> str:
     ]
     for verdict in (HOLDS, FAILS, NOT_RUN):
         if beyond[verdict]:
-            lines.append(f"{verdict.capitalize()} (toy): {'; '.join(beyond[verdict])}.")
+            lines.append(f"**{verdict.capitalize()}** (toy): {'; '.join(beyond[verdict])}.")
     paper = [one for one in found if one.paper.effect.n]
     lines.append(
         f"{len(paper)} of {len(found)} claims have rows at paper scale."
@@ -178,7 +178,9 @@ def statement(found: Sequence[Verdict]) -> str:
 
 
 def _counted(groups: Mapping[str, list]) -> str:
-    return ", ".join(f"{len(names)} {verdict}" for verdict, names in groups.items() if names)
+    """The counts as words: "10 hold, 6 do not hold, 26 undecided"."""
+    words = {HOLDS: "hold", FAILS: "do not hold"}
+    return ", ".join(f"{len(names)} {words.get(verdict, verdict)}" for verdict, names in groups.items() if names)
 
 
 def forest(found: Sequence[Verdict]):

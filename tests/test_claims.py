@@ -389,9 +389,9 @@ def test_an_entry_has_a_place_of_its_own_words_numbers_and_a_link():
 
 def test_statement_counts_and_names():
     said = ledger.statement(several())
-    assert "Of 5 claims, on data sets like these: 1 holds, 1 does not hold, 2 undecided, 1 not run." in said
-    assert "On these data sets, over seeds: 3 holds, 1 does not hold, 1 not run." in said
-    assert "Does not hold (toy): A fails." in said and "Not run (toy): A none." in said
+    assert "Of 5 claims, on data sets like these: 1 hold, 1 do not hold, 2 undecided, 1 not run." in said
+    assert "On these data sets, over seeds: 3 hold, 1 do not hold, 1 not run." in said
+    assert "**Does not hold** (toy): A fails." in said and "**Not run** (toy): A none." in said
     assert "No claim has rows at paper scale here" in said
     assert "1 of 1 claims have rows at paper scale" in ledger.statement([verdict(scale=frame(70, 50))])
     assert ledger.statement([]) == "No claim is asked for."
