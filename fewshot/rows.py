@@ -200,7 +200,10 @@ def _line(row: dict) -> bytes:
         raise FewshotError(
             f"the run {row['key']} has the accuracy {accuracy!r}; a row needs a percentage from 0 to 100."
         )
-    return text.encode() + b"\n"
+    try:
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:  # a file name that is no Unicode
+        return json.dumps(row, sort_keys=True, allow_nan=False, default=_plain).encode() + b"\n"
 
 
 def _plain(value: Any):

@@ -6,6 +6,7 @@ A table per entry point. A line holds a name, what is given, and the words that 
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 import zipfile
@@ -22,7 +23,7 @@ from PIL import Image
 
 import fewshot
 from fewshot.__main__ import main
-from fewshot.data import from_arrays, from_csv, from_folder, import_split
+from fewshot.data import export_split, from_arrays, from_csv, from_folder, import_split
 from fewshot.errors import FewshotError
 from fewshot.parameters import settings
 from fewshot.rows import SCHEMA
@@ -897,6 +898,23 @@ def test_a_turned_picture_of_a_named_data_set_is_read_as_it_is_stored(tmp_path, 
     write, _, _ = ODD["turned_6.jpg"]
     write(tmp_path / "a.jpg")
     assert fewshot.data.ImageFiles(tmp_path, ["a.jpg"], [0]).pil(0).size == (20, 24)
+
+
+def test_file_names_that_are_no_unicode_are_read_drawn_and_written(tmp_path):
+    class_folders(tmp_path / "x")
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        (tmp_path / "x" / "cat" / "0.png").rename(tmp_path / "x" / "cat" / name)
+    except OSError:
+        pytest.skip("this file system only takes Unicode names")
+    task = from_folder(tmp_path / "x", val=0, test=0).task(4)
+    assert any(name in i for i in task.train.ids)
+    export_split(task, tmp_path / "split.jsonl")
+    again = import_split(tmp_path / "split.jsonl", from_folder(tmp_path / "x", val=0, test=0))
+    assert again.train.ids == task.train.ids
+    (tmp_path / "x" / "dog").rename(tmp_path / "x" / os.fsdecode(b"\xe9"))
+    with pytest.raises(FewshotError, match=r"the name '.+udce9' of a class of x is not UTF-8; rename it"):
+        from_folder(tmp_path / "x")
 
 
 def test_names_with_spaces_accents_and_odd_case_are_classes(tmp_path):

@@ -40,6 +40,8 @@ class Dataset:
                 raise FewshotError(
                     f"class {label} of {self.name} is called {name!r}; give it a text that is not empty."
                 )
+            if any("\ud800" <= letter <= "\udfff" for letter in name):
+                raise FewshotError(f"the name {name!r} of a class of {self.name} is not UTF-8; rename it.")
         for part in ("train", "val", "test"):
             labels = getattr(self, part).labels
             if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classnames):

@@ -38,7 +38,13 @@ def export_split(task: Task, path: str | os.PathLike) -> None:
     head = {key: getattr(task, key) for key in ("dataset", "shots", "seed", "order", "split_hash")}
     with writing(path_of(path)) as partial:
         lines = [head, *(row for part in ("train", "val") for row in _rows(task, part))]
-        partial.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+        partial.write_text("".join(map(_as_line, lines)), encoding="utf-8")
+
+
+def _as_line(value: dict) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    readable = text.encode("utf-8", "replace").decode() == text  # else a file name that is no Unicode
+    return (text if readable else json.dumps(value)) + "\n"
 
 
 def import_split(path: str | os.PathLike, dataset: Dataset, part: str = "train") -> Task:

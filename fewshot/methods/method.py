@@ -243,7 +243,7 @@ class Method(nn.Module):
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in self.state_dict().items()}
         path = path_of(path)
         with writing(path) as temporary:
-            save_file(tensors, temporary, metadata={"fewshot": json.dumps(meta, ensure_ascii=False)})
+            save_file(tensors, temporary, metadata={"fewshot": json.dumps(meta)})
         return path
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
