@@ -105,6 +105,39 @@ def test_a_stand_in_has_its_splits_and_the_cache_gives_the_same_pictures(name, t
     assert len(list((tmp_path / "toy").iterdir())) == 1
 
 
+@pytest.mark.parametrize("name", toy.LARGE)
+def test_a_large_stand_in_has_more_training_pictures_and_is_judged_by_its_originals(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path))
+    monkeypatch.setattr(benchmark, "MANY", 41)
+    large, original = toy.load_dataset(name), toy.load_dataset(toy.LARGE[name])
+    assert large.name == f"toy/{name}" and large.template == original.template
+    assert large.classnames == original.classnames
+    assert (np.bincount(large.train.labels) == 41).all() and (np.bincount(original.train.labels) == 40).all()
+    assert large.val.fingerprint == original.val.fingerprint and large.test.fingerprint == original.test.fingerprint
+    assert not set(large.train.ids) & set(original.train.ids)
+    assert len({np.asarray(large.train.pil(i)).tobytes() for i in range(41)}) == 41
+    assert np.asarray(large.train.pil(0)).tobytes() != np.asarray(original.train.pil(0)).tobytes()
+
+
+def test_large_stand_ins_are_no_further_members_of_the_benchmark_and_their_constants_are_the_originals():
+    from fewshot.data import dataset_names
+    from fewshot.data.catalogue import known_as
+
+    assert toy.MANY == 512 and not set(toy.LARGE) & set(toy.DATASETS) and set(toy.LARGE.values()) <= set(toy.ELEVEN)
+    assert {f"toy/{name}" for name in toy.LARGE} <= set(dataset_names())
+    assert [known_as(f"toy/{name}") for name in toy.LARGE] == list(toy.LARGE.values())
+    assert known_as("animals_large") == "animals_large"  # a folder of somebody's
+
+
+DRAWS = {"eurosat": "72edcea93d2d0249", "dtd": "1613cc6aeff2f904", "oxford_pets": "168b2aa659af0bc1"}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_the_originals_give_the_draws_of_the_stored_rows(name):
+    """Sixteen shots, seed 1."""
+    assert toy.load_dataset(name).task(16, 1).split_hash == DRAWS[name]
+
+
 def test_a_quarter_of_the_food_labels_is_wrong_in_training_and_none_in_the_test():
     food = toy.load_dataset("food101")
     truth = np.arange(16).repeat(40)

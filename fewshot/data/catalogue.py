@@ -113,9 +113,12 @@ def resolve(name: str) -> str | None:
 def known_as(dataset: str) -> str:
     """The data set whose constants apply to `dataset`: "oxford_pets" for "toy/oxford_pets", "OxfordPets" and "pets".
 
-    Another name comes back as its last part, in lower case.
+    A large stand-in counts as its original. Another name comes back as its last part, in lower case.
     """
+    from fewshot.toy import LARGE
+
     last = dataset.rsplit("/", 1)[-1].lower()
+    last = LARGE.get(last, last)
     return resolve(last) or resolve(last.replace("-", "_")) or last
 
 

@@ -7,6 +7,9 @@ ELEVEN = ("imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flow
           "eurosat", "ucf101")  # fmt: skip
 SHIFTED = ("imagenet_v2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 DATASETS = (*ELEVEN, "cub", *SHIFTED)
+# Three of the eleven with many more training pictures; classes, validation and test pictures are the originals'.
+LARGE = {"eurosat_large": "eurosat", "dtd_large": "dtd", "oxford_pets_large": "oxford_pets"}
+MANY = 512  # their training pictures per class
 ALIASES = {"pets": "oxford_pets", "cars": "stanford_cars", "flowers": "oxford_flowers", "food": "food101",
            "aircraft": "fgvc_aircraft", "caltech": "caltech101", "sun": "sun397", "ucf": "ucf101"}  # fmt: skip
 

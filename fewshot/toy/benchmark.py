@@ -7,17 +7,17 @@ Every data set is drawn from its own seed; the pictures are kept in the cache fo
 import hashlib
 import importlib.resources
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from fewshot.cache import atomic_write, cache_dir
+from fewshot.cache import cache_dir, writing
 from fewshot.data.dataset import Dataset
 from fewshot.data.images import ImageArrays
 from fewshot.errors import unknown
-from fewshot.toy import ALIASES, DATASETS, world
+from fewshot.toy import ALIASES, DATASETS, LARGE, MANY, world
 from fewshot.toy.draw import BACKGROUNDS, SHAPE_NAMES, Scenes, draw
 from fewshot.toy.overhead import LANDS, draw_land
 from fewshot.toy.world import COLOUR_NAMES, Kind
@@ -130,10 +130,11 @@ def sample_scenes(stand_in: StandIn, labels: torch.Tensor, generator: torch.Gene
 
 
 def _draw_split(name: str, split: str) -> dict[str, np.ndarray]:
-    stand_in = STAND_INS[name]
+    original = LARGE.get(name, name)
+    stand_in = STAND_INS[original]
     generator = torch.Generator().manual_seed(_seed(name, split))
-    truth = torch.arange(len(stand_in.kinds)).repeat_interleave(SPLITS[split])
-    if name == "eurosat":
+    truth = torch.arange(len(stand_in.kinds)).repeat_interleave(MANY if name in LARGE else SPLITS[split])
+    if original == "eurosat":
         pixels = draw_land(truth, generator)
     else:
         scenes = sample_scenes(stand_in, truth, generator)
@@ -146,32 +147,37 @@ def _draw_split(name: str, split: str) -> dict[str, np.ndarray]:
 
 
 def load_dataset(name: str) -> Dataset:
-    """The stand-in ``name`` (a key of STAND_INS), drawn at first use and then read from the cache folder.
+    """The stand-in ``name`` (a key of STAND_INS or LARGE), drawn at first use and then read from the cache folder.
 
     Raises FewshotError for an unknown name.
     """
     name = ALIASES.get(name, name)
+    if name in LARGE:
+        train = _images(name, "train", _drawn(name, ("train",)))
+        return replace(load_dataset(LARGE[name]), name=f"toy/{name}", train=train)
     if name not in STAND_INS:
-        raise unknown("toy data set", name, DATASETS)
+        raise unknown("data set", f"toy/{name}", [f"toy/{known}" for known in (*DATASETS, *LARGE, *ALIASES)])
     stand_in = STAND_INS[name]
+    arrays = _drawn(name, ("test",) if stand_in.test_only else tuple(SPLITS))
+    parts = (_images(name, split, arrays) for split in SPLITS)
+    return Dataset(f"toy/{name}", tuple(kind.name for kind in stand_in.kinds), stand_in.template, *parts)
+
+
+def _drawn(name: str, splits: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The pictures and labels of these splits, from the cache folder if they were drawn before."""
     path = cache_dir() / "toy" / f"{name}-{_recipe_hash(name)}.safetensors"
     if not path.exists():
-        splits = ("test",) if stand_in.test_only else tuple(SPLITS)
         arrays = {k: v for split in splits for k, v in _draw_split(name, split).items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as partial:
+        with writing(path, "set FEWSHOT_CACHE to a folder with more room") as partial:
             save_file(arrays, partial)
-    arrays = load_file(path)
+    return load_file(path)
 
-    def images(split):
-        pixels = arrays.get(f"{split}.pixels", np.zeros((0, 3, 64, 64), np.uint8))
-        labels = arrays.get(f"{split}.labels", np.zeros(0, np.int64))
-        return ImageArrays(
-            pixels, labels, ids=tuple(f"toy{DRAWING}/{name}/{split}/{i:05d}" for i in range(len(labels)))
-        )
 
-    return Dataset(f"toy/{name}", tuple(kind.name for kind in stand_in.kinds), stand_in.template, images("train"), images("val"),
-                   images("test"))  # fmt: skip
+def _images(name: str, split: str, arrays: dict[str, np.ndarray]) -> ImageArrays:
+    pixels = arrays.get(f"{split}.pixels", np.zeros((0, 3, 64, 64), np.uint8))
+    labels = arrays.get(f"{split}.labels", np.zeros(0, np.int64))
+    return ImageArrays(pixels, labels, ids=tuple(f"toy{DRAWING}/{name}/{split}/{i:05d}" for i in range(len(labels))))
 
 
 def contact_sheet(name: str, columns: int) -> np.ndarray:
