@@ -62,16 +62,15 @@ def table(rows: pd.DataFrame, datasets: Sequence[str], alone: str, lengths: Sequ
     """A line per data set and length: both losses and the lead; `alone` is the arm of pictures without sentences."""
     lines = {}
     arms = {loss: [label(loss, steps) for steps in lengths] for loss in LOSSES}
-    there = rows[rows["arm"].isin([alone, *arms["swapped"], *arms["printed"]])]
+    there = rows[rows["arm"].isin(arms["swapped"] + arms["printed"])]
     for name in datasets:
         own = rows[rows["dataset"] == name]
-        shots = own.loc[own["arm"].isin(arms["swapped"] + arms["printed"]), "shots"].unique()
         for steps in lengths:
             line = {what: _accuracy(own[own["arm"] == label(loss, steps)]) for loss, what in LOSSES.items()}
             line["corrected − as printed [95 %]"] = shown(lead(rows, name, steps))
-            line["pictures alone"] = _accuracy(own[(own["arm"] == alone) & own["shots"].isin(shots)])
+            line["pictures alone"] = _accuracy(own[(own["arm"] == alone) & own["shots"].isin(there["shots"])])
             lines[f"{name}, {steps} steps"] = line
-    found = Table(pd.DataFrame.from_dict(lines, orient="index").rename_axis("stage 1"))
+    found = Table(pd.DataFrame.from_dict(lines, orient="index").rename_axis("data set, stage 1"))
     shots = ", ".join(_shots(k) for k in sorted(there["shots"].unique()))
     found.caption = (
         f"Accuracy in percent with converted sentences, {shots}: mean ± population standard deviation (number of seeds); the "
@@ -109,10 +108,10 @@ def figure(rows: pd.DataFrame, datasets: Sequence[str], alone: str, lengths: Seq
     use_style()
     plate, axes = plt.subplots(1, len(datasets), figsize=(WIDTH, 3.1), sharey=True, squeeze=False, layout="constrained")
     arms = {loss: [label(loss, steps) for steps in lengths] for loss in LOSSES}
+    there = rows[rows["arm"].isin(arms["swapped"] + arms["printed"])]
     for axis, name in zip(axes[0], datasets, strict=True):
         own = rows[rows["dataset"] == name]
-        shots = own.loc[own["arm"].isin(arms["swapped"] + arms["printed"]), "shots"].unique()
-        pictures = own[(own["arm"] == alone) & own["shots"].isin(shots)]["accuracy"]
+        pictures = own[(own["arm"] == alone) & own["shots"].isin(there["shots"])]["accuracy"]
         for shift, (loss, what) in zip((-0.06, 0.06), LOSSES.items(), strict=True):
             colour, marker, dashes = STYLES[loss]
             groups = [own[own["arm"] == arm]["accuracy"] for arm in arms[loss]]
@@ -129,15 +128,22 @@ def figure(rows: pd.DataFrame, datasets: Sequence[str], alone: str, lengths: Seq
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize="x-small")
     axes[0][0].set_ylabel("accuracy in percent")
-    there = rows[rows["arm"].isin(arms["swapped"] + arms["printed"])]
     seeds = f"; bars: standard deviation over {there['seed'].nunique()} seeds" if len(there) else ""
     plate.suptitle(f"{_origin(there, short=True)}{seeds}", fontsize="small", color="#444444")
     plt.close(plate)
     return plate
 
 
-def course(history: Sequence[float], pairs: int, every: int = 50, title: str = ""):
-    """The loss of stage 1 by its steps (means over `every` steps), and the 1 / N of a converter that tells nothing apart."""
+def nothing(pictures: int, shots: int) -> float:
+    """The corrected loss of a converter that is near no picture, where a batch holds all of them: 1 / N with one shot.
+
+    Pairs of two pictures of one class do not count, so a row of the N x N pairs has N - shots + 1.
+    """
+    return 1 / (pictures - shots + 1)
+
+
+def course(history: Sequence[float], near_nothing: float, every: int = 50, title: str = ""):
+    """The loss of stage 1 by its steps (means over `every` steps), and what a converter pays that tells nothing apart."""
     import matplotlib.pyplot as plt
 
     use_style()
@@ -145,8 +151,8 @@ def course(history: Sequence[float], pairs: int, every: int = 50, title: str = "
     axis.plot(
         [every * (i + 1) for i in range(len(history))], history, color=STYLES["swapped"][0], label="the converter"
     )
-    axis.axhline(1 / pairs, color="#222222", linestyle=(0, (4, 2)), label=f"near nothing: 1 / {pairs}")
-    axis.set(xlabel="steps", ylabel="corrected loss", title=title, ylim=(0, 2 / pairs))
+    axis.axhline(near_nothing, color="#222222", linestyle=(0, (4, 2)), label=f"near no picture: {near_nothing:.3f}")
+    axis.set(xlabel="steps", ylabel="corrected loss", title=title, ylim=(0, 2 * near_nothing))
     axis.grid(color=GRID)
     axis.legend()
     plt.close(plate)

@@ -302,8 +302,8 @@ def test_heads_in_a_stack_are_the_heads_of_runs_of_their_own(converter):
     together = fitted(converter=converter, grid=(1, 3, 10), steps=60, lr=0.01)
     for m in (1, 3, 10):
         alone = fitted(converter=converter, texts=m, steps=60, lr=0.01)
-        assert torch.allclose(alone.weight, together._heads[m][0], atol=1e-5)
-        assert torch.allclose(alone.bias, together._heads[m][1], atol=1e-5)
+        assert torch.allclose(alone.weight, together.heads[m][0], atol=1e-5)
+        assert torch.allclose(alone.bias, together.heads[m][1], atol=1e-5)
 
 
 def test_a_head_is_torchs_linear_layer_under_adamw():
@@ -344,7 +344,7 @@ def test_the_number_of_texts_is_that_of_the_best_validation_accuracy_and_of_equa
     model = fit("text_adapter", tiny.clip(), task, progress=False, **{**QUICK, "grid": (1, 2, 3, 5), "steps": 40})
     right = model.accuracies(image_features(tiny.clip(), task.val, progress=False), torch.as_tensor(task.val.labels))
     assert model.chosen["texts"] == min(m for m in right if right[m] == max(right.values()))
-    assert torch.equal(model.weight, model._heads[model.chosen["texts"]][0])
+    assert torch.equal(model.weight, model.heads[model.chosen["texts"]][0])
 
 
 def test_fixed_takes_the_papers_number_or_the_next_below():
@@ -368,7 +368,7 @@ def test_more_texts_than_there_are_is_an_error_and_the_grid_is_cut(tmp_path):
     with pytest.raises(FewshotError, match="has 2 sentences; ask for fewer"):
         fitted(texts_from=str(path), texts=3)
     model = fitted(texts_from=str(path), grid=(1, 2, 30))
-    assert set(model._heads) == {1, 2}
+    assert set(model.heads) == {1, 2}
 
 
 def test_a_loaded_model_has_its_head_and_says_that_its_converter_is_gone(tmp_path):

@@ -105,6 +105,7 @@ class TextAdapter(Method):
         self.support: tuple[Tensor, Tensor] | None = None  # unit features [N, D], labels [N]
         self.saw: tuple[str, ...] = ()  # ids of the pictures that the converter learned from
         self._learned: dict = {}  # the converter and what it reads: not part of the model, and not saved
+        self.heads: dict[int, tuple[Tensor, Tensor | None]] = {}  # number of texts: W [C, D] and b [C], all of one training
 
     def retarget(self, classnames: Sequence[str]) -> Method:
         return self.refuse_retarget(classnames, "it learns one weight vector per class")
@@ -179,7 +180,7 @@ class TextAdapter(Method):
         """The paper's number of texts, or 10; the nearest below where there are fewer."""
         known = PAPER.get(known_as(self.dataset), {})
         wanted = known.get(self.shots, LINES) if self.shots else LINES
-        there = list(self._heads)
+        there = list(self.heads)
         return max([m for m in there if m <= wanted], default=min(there))
 
     def order(self, bank: Bank) -> Tensor:
@@ -230,21 +231,31 @@ class TextAdapter(Method):
         )  # fmt: skip
         self._learned["converter"] = converter
 
+    def taken(self, m: int) -> tuple[Bank, Tensor, Tensor]:
+        """The sentences, the rows [C, m] of the first m of every class (-1: there are fewer), labels [n] of those there."""
+        if "converter" not in self._learned:
+            raise FewshotError(f"the {self.title} here has no converter: a saved one keeps its head alone; fit it again.")
+        rows = self._learned["order"][:, :m]
+        return self._learned["bank"], rows, torch.arange(len(rows))[:, None].expand_as(rows)[rows >= 0]
+
+    def texts(self, m: int) -> tuple[Tensor, Tensor]:
+        """The first m texts of every class as CLIP reads them, before any conversion: unit [n, D], labels [n]."""
+        bank, rows, labels = self.taken(m)
+        features = bank.features[rows[rows >= 0].to(bank.features.device)]
+        return features, labels.to(features.device)
+
     @torch.no_grad()
     def converted(self, m: int) -> tuple[Tensor, Tensor]:
         """The first m texts of every class as image features: unit [n, D], labels [n]."""
-        if "converter" not in self._learned:
-            raise FewshotError(f"the {self.title} here has no converter: a saved one keeps its head alone; fit it again.")
-        bank, converter = self._learned["bank"], self._learned["converter"]
-        rows = self._learned["order"][:, :m]
-        labels = torch.arange(len(rows))[:, None].expand_as(rows)[rows >= 0]
+        bank, rows, labels = self.taken(m)
+        converter = self._learned["converter"]
         if isinstance(converter, QFormer) and bank.kind == "sentences":  # a prototype of each class
             out, labels = pooled(converter(*bank.set(rows)), self.config.pool), torch.arange(len(rows))
         elif isinstance(converter, (QFormer, MLP)):
             parts = rows[rows >= 0].split(512)
             out = torch.cat([pooled(converter(*bank.keys(part)), self.config.pool) for part in parts])
         else:
-            out = converter(bank.features[rows[rows >= 0].to(bank.features.device)])
+            out = converter(self.texts(m)[0])
         if out.dim() == 3:  # every query is a pseudo image
             labels = labels.repeat_interleave(out.shape[1])
             out = out.flatten(0, 1)
@@ -267,7 +278,7 @@ class TextAdapter(Method):
         return weight, torch.zeros_like(self.bias) if c.bias else None
 
     def train_heads(self, counts: Sequence[int]) -> None:
-        """A head for each number of texts, as one stack; kept in `head_of(m)`."""
+        """A head for each number of texts, as one stack; kept in `heads`."""
         c, (images, labels) = self.config, self.support
         pictures = self.features(images), labels
         nothing = images[:0], labels[:0]
@@ -277,11 +288,11 @@ class TextAdapter(Method):
             pools, *self.start(), [(self.rng(f"order {m}"), self.rng(f"noise {m}")) for m in counts],
             steps=c.steps, batch_size=c.batch_size, lr=c.lr, weight_decay=c.weight_decay, mix=c.mix, what=self.title,
         )  # fmt: skip
-        self._heads = {m: (stack.weight[i], None if stack.bias is None else stack.bias[i]) for i, m in enumerate(counts)}
+        self.heads = {m: (stack.weight[i], None if stack.bias is None else stack.bias[i]) for i, m in enumerate(counts)}
 
     def use(self, m: int, chosen: dict[str, float]) -> dict[str, float]:
         """Make the head of m texts the model's."""
-        weight, bias = self._heads[m]
+        weight, bias = self.heads[m]
         self.weight = weight.detach().clone()
         self.bias = torch.zeros_like(self.bias) if bias is None else bias.detach().clone()
         return self.adopt({"texts": m, "converter_saw": len(self.saw), **chosen})
@@ -307,7 +318,7 @@ class TextAdapter(Method):
         if c.converter == "linear" and c.ridge is None and c.texts != 0:
             chosen["ridge"] = self.choose_ridge(unit(features), labels)
             if chosen["ridge"] != RIDGE:
-                self.train_heads(tuple(self._heads))
+                self.train_heads(tuple(self.heads))
         right = self.accuracies(features, labels)
         return self.use(max(right, key=lambda m: (right[m], -m)), chosen)
 
@@ -327,7 +338,7 @@ class TextAdapter(Method):
         """Percent right of the head of every number of texts; of the model as it was fitted, not of a saved one."""
         x = self.features(features.to(self.clip.device))
         right = {}
-        for m, (weight, bias) in self._heads.items():
+        for m, (weight, bias) in self.heads.items():
             scores = SCALE * x @ weight.t() + (0 if bias is None else bias)
             right[m] = 100 * float((scores.argmax(dim=1) == labels.to(x.device)).double().mean())
         return right

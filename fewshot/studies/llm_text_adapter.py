@@ -8,15 +8,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
+from textwrap import fill
 
-import numpy as np
 import pandas as pd
 
 from fewshot import misprint, sentences_elsewhere
-from fewshot.clip import unit
-from fewshot.errors import FewshotError
-from fewshot.intervals import t_interval
-from fewshot.report import TITLES, Table, _cell, _is_toy, _origin, _signed, use_style
+from fewshot.curves import GRID, WIDTH
+from fewshot.differences import average
+from fewshot.intervals import Effect, paired
+from fewshot.report import NOT_RUN, TITLES, Table, _cell, _is_toy, _origin, _shots, _signed, use_style
 from fewshot.runs import Profile, Run, _fit, grid, run
 from fewshot.studies import datasets_of, toy, with_options
 
@@ -27,7 +27,7 @@ TOY = {"steps": 300, "lr": 0.003, "converter_steps": 300, "converter_lr": 0.0015
 COUNTS = (1, 2, 3, 4, 5, 10, 15, 20, 30)
 SIMPLE = "mean_shift"  # the converter without training that goes through all shots beside the default
 IMAGE, TEXT = "image", "image + text"
-EVERY = f"{TEXT}, every number of texts"
+EVERY, IMAGE_FEW = f"{TEXT}, every number of texts", f"{IMAGE}, few shots"
 OPTIONS = {
     "loss": ("swapped", "printed", "swapped_balanced", "positive_only", "infonce", "mse"),
     "converter": ("identity", "mean_shift", "center", "linear", "procrustes", "mlp", "qformer"),
@@ -102,7 +102,7 @@ def arms(
         TITLES["cross_modal_probe"]: asked(datasets, shots, seeds, "cross_modal_probe"),
     }
     first = datasets[:1], [few], seeds
-    found[f"{IMAGE}, few"] = asked(*first, texts=0)
+    found[IMAGE_FEW] = asked(datasets, [few], seeds, texts=0)
     for option, values in OPTIONS.items():
         for converter in ("qformer", "mlp") if option == "loss" else ("qformer",):
             for value in values:
@@ -126,7 +126,7 @@ def shared(one: Run, task, clock):
         model, seconds = _fit(base, task, clock)
         _stack.update(key=base.key, model=model, chosen=dict(model.chosen), seconds=seconds)
     model, chosen = _stack["model"], _stack["chosen"]
-    if m is not None and m not in model._heads:
+    if m is not None and m not in model.heads:
         return _fit(one, task, clock)
     more = {name: value for name, value in chosen.items() if name not in ("texts", "converter_saw")}
     model.use(chosen["texts"] if m is None else m, more)
@@ -140,67 +140,37 @@ run_one = functools.partial(run, fit=shared)  # of run_grid and complete
 # intervals
 
 
-def differences(rows: pd.DataFrame, ours: pd.Series, theirs: pd.Series) -> np.ndarray:
-    """Accuracy of the rows `ours` minus `theirs`, seed by seed; both are masks of the rows of one data set and shots."""
-    left, right = (rows[mask].set_index("seed")["accuracy"] for mask in (ours, theirs))
-    if left.index.has_duplicates or right.index.has_duplicates:
-        raise FewshotError("the rows mix settings: two of one seed; compare one setting with another.")
-    return (left - right).dropna().to_numpy()
-
-
-def effects(rows: pd.DataFrame, converter: str = "qformer") -> pd.DataFrame:
-    """Image + text minus image per data set and shots: columns dataset, shots, n, mean, low, high, verdict."""
+def effects(rows: pd.DataFrame, arm: str = TEXT) -> pd.DataFrame:
+    """An arm minus image alone per data set and shots: columns dataset, shots, n, mean, low, high, verdict."""
     lines = []
-    for (dataset, k), part in adapter(rows, converter).groupby(["dataset", "shots"], sort=False):
-        setting = part.apply(setting_of, axis=1)
-        found = differences(part, setting == TEXT, setting == IMAGE)
-        if len(found):
-            mean, low, high = t_interval(found)
-            lines.append((dataset, int(k), len(found), mean, low, high, verdict(len(found), low, high)))
+    own, image = rows[rows["arm"] == arm], rows[rows["arm"] == IMAGE]
+    for (name, k), part in own.groupby(["dataset", "shots"], sort=False):
+        one = average(paired(part, image[(image["dataset"] == name) & (image["shots"] == k)]))
+        if one.n:
+            lines.append((name, int(k), one.n, one.mean, one.low, one.high, verdict(one)))
     frame = pd.DataFrame(lines, columns=["dataset", "shots", "n", "mean", "low", "high", "verdict"])
     return frame.sort_values(["dataset", "shots"], ignore_index=True)
 
 
-def verdict(n: int, low: float, high: float) -> str:
-    if n < SEEDS:
-        return f"no statement: {n} of {SEEDS} seeds"
-    return "help" if low > 0 else "hurt" if high < 0 else "undecided"
+def verdict(one: Effect) -> str:
+    """help, hurt or undecided; nothing of fewer than SEEDS seeds."""
+    if one.n < SEEDS:
+        return f"no statement: {one.n} of {SEEDS} seeds"
+    return {"above": "help", "below": "hurt", "undecided": "undecided"}[one.against()]
 
 
-def statement(rows: pd.DataFrame, converter: str = "qformer") -> str:
+def statement(rows: pd.DataFrame, arm: str = TEXT) -> str:
     """A sentence per data set: where sentences help, hurt, or neither can be said."""
-    found = effects(rows, converter)
     lines = []
-    for dataset, part in found.groupby("dataset", sort=False):
+    for dataset, part in effects(rows, arm).groupby("dataset", sort=False):
         said = []
         for what, group in part.groupby("verdict", sort=False):
             numbers = group[["shots", "mean", "low", "high", "n"]].itertuples(index=False)
-            each = [f"{one.shots} ({_interval(*one[1:])})" for one in numbers]
-            said.append(f"{what} at {', '.join(each)}")
+            said.append(f"{what} at {', '.join(f'{one[0]} ({_interval(*one[1:])})' for one in numbers)}")
         toy = " (toy)" if _is_toy("", dataset) else ""
-        lines.append(f"{dataset}{toy}, shots: sentences {'; '.join(said)}")
+        line = f"{dataset}{toy}, shots: sentences {'; '.join(said)}"
+        lines.append(fill(line, 90, subsequent_indent="  ", break_on_hyphens=False))
     return "\n".join(lines) or "Nothing was run, so nothing can be said."
-
-
-# which row is what
-
-
-def adapter(rows: pd.DataFrame, converter: str = "qformer") -> pd.DataFrame:
-    """The rows of table 1 and figure 4: pictures alone, and with texts by this converter, the default loss and pairs."""
-    rows = rows[rows["method"] == NAME]
-    plain = rows["config"].map(
-        lambda c: (
-            c["converter"] == (_default("converter") if c["texts"] == 0 else converter)
-            and all(c[name] == _default(name) for name in ("loss", "pairs"))
-        )
-    )
-    return rows[plain.astype(bool)]
-
-
-def setting_of(row) -> str | int:
-    """image, image + text (the number chosen on validation), or the number of texts that was fixed."""
-    m = row["config"]["texts"]
-    return IMAGE if m == 0 else TEXT if m is None else int(m)
 
 
 # tables
@@ -211,27 +181,24 @@ def table1(rows: pd.DataFrame, dataset: str, published: pd.DataFrame) -> Table:
     from fewshot.data.catalogue import known_as
     from fewshot.methods.text_adapter import PAPER
 
-    part = adapter(rows)
-    part = part[part["dataset"] == dataset]
-    if part.empty:
-        raise FewshotError(f"there is no row of the text adapter on {dataset}; run the experiment first.")
-    part = part.assign(setting=part.apply(setting_of, axis=1))
+    part = rows[(rows["dataset"] == dataset) & rows["arm"].isin([IMAGE, TEXT, EVERY])]
     found, name = effects(part).set_index("shots"), known_as(dataset)
     theirs = published[(published["dataset"] == name) & (published["method"] == NAME)].set_index(["variant", "shots"])
     columns = {}
     for k in sorted(part["shots"].unique()):
         own = part[part["shots"] == k]
-        by_count = own[own["setting"].map(lambda s: isinstance(s, int))].groupby("setting")["accuracy"].mean()
-        best = by_count.idxmax() if len(by_count) else None
+        numbers = texts(own[own["arm"] == EVERY])
+        by_count = {m: own[own["arm"] == EVERY]["accuracy"][numbers == m] for m in numbers.dropna().unique()}
+        best = max(by_count, key=lambda m: by_count[m].mean()) if by_count else None
         m = PAPER.get(name, {}).get(k)
-        text = own[own["setting"] == TEXT]
+        text = own[own["arm"] == TEXT]
         line = {
-            IMAGE: _mean(own, IMAGE),
-            f"{TEXT}, m by validation": _mean(own, TEXT),
+            IMAGE: _accuracy(own[own["arm"] == IMAGE]["accuracy"]),
+            f"{TEXT}, m by validation": _accuracy(text["accuracy"]),
             "m chosen (a seed each)": ", ".join(str(c["texts"]) for c in text.sort_values("seed")["chosen"]) or "–",
             "difference [95 %]": _interval(*found.loc[k, ["mean", "low", "high", "n"]]) if k in found.index else "–",
-            f"{TEXT}, the paper's m": f"{_mean(own, m)}, m = {m}" if m in by_count else "–",
-            f"{TEXT}, best m on the test (optimistic)": f"{_mean(own, best)}, m = {best}" if best else "–",
+            f"{TEXT}, the paper's m": f"{_accuracy(by_count[m])}, m = {m}" if m in by_count else "–",
+            f"{TEXT}, best m on the test (optimistic)": f"{_accuracy(by_count[best])}, m = {best:.0f}" if best else "–",
         }
         pair = [theirs.loc[(v, k), "top1"] if (v, k) in theirs.index else None for v in (IMAGE, "image+text")]
         line["paper, real pictures: image"] = "–" if pair[0] is None else f"{pair[0]:.1f}"
@@ -246,17 +213,26 @@ def table1(rows: pd.DataFrame, dataset: str, published: pd.DataFrame) -> Table:
     return table
 
 
+def texts(rows: pd.DataFrame) -> pd.Series:
+    """The number of texts that a run was given; nan where it was to choose."""
+    return rows["config"].map(lambda c: c["texts"]).astype(float)
+
+
+def by_count(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """The rows of figure 4, with their number of texts as a column m; 0 is pictures alone."""
+    part = rows[(rows["dataset"] == dataset) & rows["arm"].isin([IMAGE, EVERY])]
+    part = part.assign(m=texts(part))
+    return part[part["m"].notna()].astype({"m": int})
+
+
 def count_table(rows: pd.DataFrame, dataset: str) -> Table:
     """Figure 4 as numbers: number of texts by shots; the best of each column is bold."""
-    part = adapter(rows)
-    part = part[part["dataset"] == dataset]
-    part = part.assign(m=part["config"].map(lambda c: c["texts"]))
-    part = part[part["m"].notna()]
-    shots, numbers = sorted(part["shots"].unique()), sorted(int(m) for m in part["m"].unique())
+    part = by_count(rows, dataset)
+    shots, numbers = sorted(part["shots"].unique()), sorted(part["m"].unique())
     text, marks = {}, {}
     for k in shots:
         groups = {m: part[(part["shots"] == k) & (part["m"] == m)]["accuracy"] for m in numbers}
-        text[_shots(k)] = {m: _cell(a.mean(), a.std(ddof=0), len(a)) if len(a) else "–" for m, a in groups.items()}
+        text[_shots(k)] = {m: _accuracy(a) for m, a in groups.items()}
         means = {m: round(a.mean(), 1) for m, a in groups.items() if len(a)}
         marks |= {(m, _shots(k)): "strong" for m in means if means[m] == max(means.values())}
     table = Table(pd.DataFrame(text).rename_axis("texts per class"))
@@ -265,34 +241,32 @@ def count_table(rows: pd.DataFrame, dataset: str) -> Table:
     return table
 
 
-def option_table(rows: pd.DataFrame, dataset: str, shots: int, option: str, converter: str = "qformer") -> Table:
+def option_table(rows: pd.DataFrame, option: str, converter: str = "qformer") -> Table:
     """One option of the adapter varied: accuracy, gain over image alone with its interval, what the converter saw."""
-    part = rows[(rows["dataset"] == dataset) & (rows["shots"] == shots) & (rows["method"] == NAME)]
-    images = part["config"].map(lambda c: c["texts"] == 0 and c["converter"] == _default("converter")).astype(bool)
-    chosen = part["config"].map(lambda c: c["texts"] is None).astype(bool)
-    value = part["config"].map(lambda c: c[option])
+    names = {value: label(option, value, converter) for value in OPTIONS[option]}
+    part = rows[rows["arm"].isin(names.values())]
+    image = rows[(rows["arm"] == IMAGE_FEW) & rows["dataset"].isin(part["dataset"])]
+    part = pd.concat([image, part])
     lines = {}
-    if images.any():
-        a = part[images]["accuracy"]
-        lines[IMAGE] = {"accuracy": _cell(a.mean(), a.std(ddof=0), len(a)), "gain [95 %]": "–", "pictures seen": "0",
-                        "numbers learned": f"{part[images]['parameters'].max():,}"}  # fmt: skip
-    others = [n for n in ("converter", "loss", "pairs") if n != option]
-    fixed = {n: converter if n == "converter" else _default(n) for n in others}
-    plain = part["config"].map(lambda c: all(c[n] == v for n, v in fixed.items())).astype(bool)
-    for name in dict.fromkeys(value[chosen & plain]):
-        mask = chosen & plain & (value == name)
-        own, found = part[mask], differences(part, mask, images)
-        saw = sorted({c["converter_saw"] for c in own["chosen"]})
-        lines[str(name)] = {
-            "accuracy": _cell(own["accuracy"].mean(), own["accuracy"].std(ddof=0), len(own)),
-            "gain [95 %]": _interval(*t_interval(found), len(found)) if len(found) else "–",
-            "pictures seen": ", ".join(str(n) for n in saw),
-            "numbers learned": f"{own['parameters'].max():,}",
+    for value, arm in {IMAGE: IMAGE_FEW, **names}.items():
+        own = part[part["arm"] == arm]
+        one = average(paired(own, image)) if value != IMAGE else None
+        saw = sorted({c.get("converter_saw", 0) for c in own["chosen"]})
+        lines[value] = {
+            "accuracy": _accuracy(own["accuracy"]),
+            "gain [95 %]": _interval(one.mean, one.low, one.high, one.n) if one and one.n else "–",
+            "pictures seen": ", ".join(str(n) for n in saw) or "–",
+            "numbers learned": f"{own['parameters'].max():,}" if len(own) else "–",
         }
     table = Table(pd.DataFrame(lines).T.rename_axis(option))
-    what = "" if option == "converter" else f", {converter}"
+    where = [
+        ", ".join(map(str, part["dataset"].unique())),
+        ", ".join(_shots(k) for k in sorted(part["shots"].unique())),
+    ]
+    what = [] if option == "converter" else [converter]
     table.caption = (
-        f"{dataset}, {_shots(shots)}{what}: mean ± population standard deviation (number of seeds). {_origin(part)}"
+        f"{', '.join([*where, *what])}: mean ± population standard deviation (number of seeds); gain in points over pictures "
+        f"alone, seed by seed. {_origin(part)}"
     )
     return table
 
@@ -300,25 +274,19 @@ def option_table(rows: pd.DataFrame, dataset: str, shots: int, option: str, conv
 def baseline_table(rows: pd.DataFrame, dataset: str) -> Table:
     """Zero-shot with the template and with the sentences, the cross-modal probe, and the adapter in both settings."""
     part = rows[rows["dataset"] == dataset]
-    zero = part[part["method"] == "zero_shot"]
-    sentences = zero["config"].map(lambda c: c["templates"] == "sentences").astype(bool)
-    plain, simple = adapter(part), adapter(part, SIMPLE)
-    setting = plain.apply(setting_of, axis=1)
     lines = {
-        "zero-shot, template": zero[~sentences],
-        "zero-shot, the sentences": zero[sentences],
-        "cross-modal probe": part[part["method"] == "cross_modal_probe"],
-        f"adapter, {IMAGE}": plain[setting == IMAGE],
-        f"adapter, {TEXT}": plain[setting == TEXT],
-        f"adapter, {TEXT}, {SIMPLE}": simple[simple["config"].map(lambda c: c["texts"] is None).astype(bool)],
+        "zero-shot, template": sentences_elsewhere.label("zero_shot", "task"),
+        "zero-shot, the sentences": sentences_elsewhere.label("zero_shot", "sentences"),
+        "cross-modal probe": TITLES["cross_modal_probe"],
+        f"adapter, {IMAGE}": IMAGE,
+        f"adapter, {TEXT}": TEXT,
+        f"adapter, {TEXT}, {SIMPLE}": f"{TEXT}, {SIMPLE}",
     }
+    part = part[part["arm"].isin(lines.values())]
     columns = {}
-    for k in sorted(plain["shots"].unique()):
-        column = {}
-        for name, group in lines.items():
-            a = group[group["shots"].isin([0, k])]["accuracy"]
-            column[name] = _cell(a.mean(), a.std(ddof=0), len(a)) if len(a) else "not run"
-        columns[_shots(k)] = column
+    for k in sorted(set(part["shots"]) - {0}):
+        here = part[part["shots"].isin([0, k])]
+        columns[_shots(k)] = {name: _accuracy(here[here["arm"] == arm]["accuracy"]) for name, arm in lines.items()}
     table = Table(pd.DataFrame(columns).rename_axis(dataset))
     table.caption = (
         "Mean ± population standard deviation (number of seeds; zero-shot draws nothing, so it has one run). "
@@ -333,46 +301,12 @@ def _default(option: str):
     return getattr(Config(), option)
 
 
-def _mean(rows: pd.DataFrame, setting) -> str:
-    a = rows[rows["setting"] == setting]["accuracy"]
-    return _cell(a.mean(), a.std(ddof=0), len(a)) if len(a) else "not run"
+def _accuracy(a: pd.Series) -> str:
+    return _cell(a.mean(), a.std(ddof=0), len(a)) if len(a) else NOT_RUN
 
 
 def _interval(mean: float, low: float, high: float, n: int) -> str:
     return f"{_signed(mean)} [{_signed(low)}, {_signed(high)}] ({int(n)})"
-
-
-def _shots(k: int) -> str:
-    return "1 shot" if k == 1 else f"{k} shots"
-
-
-# what the converter saw
-
-
-def seen(model, task, dataset) -> dict[str, int]:
-    """How many pictures the converter of a fitted model learned from, and of which part of the data set they are.
-
-    `extra`: training pictures that are not among the shots, whose labels nobody has asked for.
-    """
-    saw, support = set(model.saw), set(task.train.ids)
-    return {
-        "converter saw": len(saw),
-        "of the support": len(saw & support),
-        "test pictures": len(saw & set(dataset.test.ids)),
-        "validation pictures": len(saw & set(dataset.val.ids)),
-        "extra training pictures": len(saw & (set(dataset.train.ids) - support)),
-    }
-
-
-def closeness(model, images) -> dict[str, float]:
-    """Mean cosine of the first sentence of each class, converted, to pictures of its class and to the others."""
-    from fewshot.data.features import image_features
-
-    features = model.features(image_features(model.clip, images, progress=False).to(model.clip.device))
-    made, labels = model.converted(1)
-    cos = (made @ features.t()).cpu().numpy()
-    own = labels.cpu().numpy()[:, None] == np.asarray(images.labels)
-    return {"own class": float(cos[own].mean()), "other classes": float(cos[~own].mean())}
 
 
 # figures
@@ -383,26 +317,27 @@ def count_curves(rows: pd.DataFrame, datasets: Sequence[str]):
     import matplotlib.pyplot as plt
 
     use_style()
-    figure, axes = plt.subplots(1, len(datasets), figsize=(7, 3.2), squeeze=False, layout="constrained")
-    part = adapter(rows)
-    part = part.assign(m=part["config"].map(lambda c: c["texts"]))
-    part = part[part["m"].notna()]
-    for axis, dataset in zip(axes[0], datasets):
-        own = part[part["dataset"] == dataset]
-        numbers = sorted(own["m"].unique())
-        shots = sorted(own["shots"].unique())
+    figure, axes = plt.subplots(1, len(datasets), figsize=(WIDTH, 3.4), squeeze=False, layout="constrained")
+    for axis, dataset in zip(axes[0], datasets, strict=True):
+        own = by_count(rows, dataset)
+        numbers, shots = sorted(own["m"].unique()), sorted(own["shots"].unique())
         for i, k in enumerate(shots):
             groups = own[own["shots"] == k].groupby("m")["accuracy"]
             mean, std, n = groups.mean(), groups.std(ddof=0), groups.size().min()
-            x = [numbers.index(m) for m in mean.index]
-            colour = plt.cm.viridis(0.85 * i / max(1, len(shots) - 1))
-            axis.plot(x, mean, marker="osDv^Ph"[i % 7], color=colour, label=f"{_shots(k)} ({n} seeds)", markersize=4)
-            axis.fill_between(x, mean - std, mean + std, color=colour, alpha=0.12, linewidth=0)
+            x = [numbers.index(m) + 0.08 * (i - (len(shots) - 1) / 2) for m in mean.index]
+            axis.errorbar(
+                x, mean, std, marker="osDv^Ph"[i % 7], color=plt.cm.viridis(0.85 * i / max(1, len(shots) - 1)),
+                label=f"{_shots(k)} ({n} seeds)", markersize=4, linewidth=1.2, elinewidth=0.8, capsize=1.5,
+            )  # fmt: skip
         axis.set(title=dataset, xlabel="texts per class")
-        axis.set_xticks(range(len(numbers)), [str(int(m)) for m in numbers])
-        axis.legend(fontsize="x-small")
+        axis.set_xticks(range(len(numbers)), [str(m) for m in numbers])
+        axis.grid(color=GRID)
+        if len(own):
+            axis.legend(fontsize="x-small")
     axes[0][0].set_ylabel("accuracy in percent")
-    figure.suptitle(_origin(part, short=True), fontsize="small", color="#444444")
+    part = rows[rows["dataset"].isin(datasets) & (rows["arm"] == EVERY)]
+    note = f"{_origin(part, short=True)}; bars: standard deviation over the seeds"
+    figure.suptitle(note, fontsize="small", color="#444444")
     plt.close(figure)
     return figure
 
@@ -412,7 +347,7 @@ def effect_curves(found: pd.DataFrame, title: str = ""):
     import matplotlib.pyplot as plt
 
     use_style()
-    figure, axis = plt.subplots(figsize=(7, 2.8), layout="constrained")
+    figure, axis = plt.subplots(figsize=(WIDTH, 2.8), layout="constrained")
     shots = sorted(found["shots"].unique())
     names = list(dict.fromkeys(found["dataset"]))
     for i, name in enumerate(names):
@@ -427,43 +362,3 @@ def effect_curves(found: pd.DataFrame, title: str = ""):
     axis.legend()
     plt.close(figure)
     return figure
-
-
-def gap_figure(model, images, texts: int = 5):
-    """Pictures, sentences and converted sentences on the two main axes of all of them; each in the colour of its class."""
-    import matplotlib.pyplot as plt
-    import torch
-
-    from fewshot.data.features import image_features
-
-    pictures = unit(image_features(model.clip, images, progress=False)).cpu()
-    bank, rows = model._learned["bank"], model._learned["order"][:, :texts]
-    sentences = bank.features[rows[rows >= 0].to(bank.features.device)].cpu()
-    converted = model.converted(texts)
-    classes = torch.arange(len(rows))[:, None].expand_as(rows)[rows >= 0]
-    parts = {
-        "pictures": (pictures, np.asarray(images.labels), "o"),
-        "sentences": (sentences, classes.numpy(), "x"),
-        "converted": (converted[0].cpu(), converted[1].cpu().numpy(), "^"),
-    }
-    points, shares = project(torch.cat([x for x, _, _ in parts.values()]))
-    use_style()
-    figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    start = 0
-    for name, (x, labels, marker) in parts.items():
-        some = points[start : start + len(x)]
-        axis.scatter(some[:, 0], some[:, 1], c=labels, cmap="tab20", marker=marker, s=18, linewidths=0.9, label=name)
-        start += len(x)
-    axis.set(xlabel=f"first axis ({shares[0]:.0%} of the variance)", ylabel=f"second axis ({shares[1]:.0%})")
-    axis.legend()
-    axis.set_title(f"{model.dataset}, {model.config.converter}")
-    plt.close(figure)
-    return figure
-
-
-def project(x) -> tuple[np.ndarray, np.ndarray]:
-    """The two principal components of rows [n, D], and their shares of the variance."""
-    x = np.asarray(x, float)
-    u, s, vt = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
-    signs = np.sign(vt[np.arange(2), np.abs(vt[:2]).argmax(axis=1)])  # a direction has no sign of its own
-    return u[:, :2] * s[:2] * signs, s[:2] ** 2 / (s**2).sum()
