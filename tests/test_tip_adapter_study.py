@@ -271,3 +271,24 @@ def test_smaller_caches_leave_the_model_as_it_was(fitted):
     assert torch.equal(model.keys, before[0]) and (model.beta, model.alpha, model.chosen) == before[1:]
     table = surface.cache_table(found, {4: 61.25}, "tiny")
     assert list(table.index) == ["1", "4"] and table.iloc[1, -1] == "61.2" and table.iloc[0, -1] == "not run"
+
+
+def test_rows_of_another_experiment_are_read_and_never_made(tmp_path, monkeypatch, capsys):
+    import json
+
+    from fewshot.borrowed import borrowed
+    from fewshot.runs import stamp
+
+    monkeypatch.setenv("FEWSHOT_RESULTS", str(tmp_path))
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    arms = method_table.arms(TOY, ["zero_shot", "coop"], ["toy/dtd"], [1], [1])
+    one = arms[ZERO][0]
+    assert borrowed("method_table", arms, TOY).empty
+    line = {"key": one.key, "stamp": stamp(one), "accuracy": 50.0, "method": "zero_shot", "dataset": "toy/dtd"}
+    (tmp_path / "method_table-toy.jsonl").write_text(json.dumps(line) + "\n")
+    assert borrowed("method_table", arms, TOY)["arm"].tolist() == [ZERO]
+    assert "1 of 2 rows of method_table are there; nothing is run" in capsys.readouterr().out
+    (tmp_path / "method_table-toy.jsonl").write_text(json.dumps(line | {"stamp": "other"}) + "\n")
+    assert borrowed("method_table", arms, TOY).empty  # other weights or settings
+    (tmp_path / "training_time-toy.jsonl").write_text(json.dumps(line) + "\n")
+    assert borrowed("method_table", arms, TOY).empty and len(borrowed("training_time", arms, TOY)) == 1
