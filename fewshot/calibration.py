@@ -49,12 +49,24 @@ def overconfidence(reliability) -> float:
     return 100 * float((bins[:, 1] - bins[:, 2]).sum() / bins[:, 0].sum())
 
 
+def chance_error(reliability) -> float:
+    """The calibration error in points that a true confidence would show by chance, since every bin holds few pictures.
+
+    The expected size of a binomial share's error: sqrt(2 c (1 - c) / (pi n)) in a bin of n pictures with mean confidence c.
+    """
+    bins = np.asarray(reliability, float)
+    bins = bins[bins[:, 0] > 0]
+    n, c = bins[:, 0], np.clip(bins[:, 1] / bins[:, 0], 0, 1)
+    return 100 * float((n * np.sqrt(2 * c * (1 - c) / (np.pi * n))).sum() / n.sum())
+
+
 def measures(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that carry it, with columns `ece`, `over` (points) and `nll` (nats)."""
+    """The rows that carry it, with columns `ece`, `over`, `chance` (points) and `nll` (nats)."""
     rows = with_confidence(rows)
     return rows.assign(
         ece=rows["reliability"].map(calibration_error).astype(float),
         over=rows["reliability"].map(overconfidence).astype(float),
+        chance=rows["reliability"].map(chance_error).astype(float),
         nll=rows["nll"].astype(float),
     )
 
@@ -91,12 +103,19 @@ def calibration_table(rows: pd.DataFrame, methods: Sequence[str], datasets: Sequ
     lacks a data set has no mark in the average.
     """
     rows = measures(rows)
-    columns = ["ECE", "confidence − accuracy", "NLL", "accuracy", *(f"ECE, {d.removeprefix('toy/')}" for d in datasets)]
+    columns = [
+        "ECE",
+        "by chance",
+        "confidence − accuracy",
+        "NLL",
+        "accuracy",
+        *(f"ECE, {d.removeprefix('toy/')}" for d in datasets),
+    ]
     text, means = {}, {}
     for method in methods:
         own = rows[rows["method"] == method]
         covered = [d for d in datasets if (own["dataset"] == d).any()]
-        for name, column in zip(columns, ("ece", "over", "nll", "accuracy")):
+        for name, column in zip(columns, ("ece", "chance", "over", "nll", "accuracy"), strict=False):
             mean, std, n = _average(own.assign(accuracy=own[column]), covered) if covered else (np.nan, np.nan, 0)
             text[method, name] = _value(column, mean, std, n) if covered else NOT_RUN
             if column == "ece" and covered:
@@ -104,7 +123,7 @@ def calibration_table(rows: pd.DataFrame, methods: Sequence[str], datasets: Sequ
                     means[method, name] = -mean
                 else:
                     text[method, name] += f", {len(covered)} of {len(datasets)} sets"
-        for dataset, name in zip(datasets, columns[4:], strict=True):
+        for dataset, name in zip(datasets, columns[5:], strict=True):
             ece = own.loc[own["dataset"] == dataset, "ece"]
             text[method, name] = _cell(ece.mean(), ece.std(ddof=0), len(ece)) if len(ece) else NOT_RUN
             if len(ece):
@@ -114,7 +133,8 @@ def calibration_table(rows: pd.DataFrame, methods: Sequence[str], datasets: Sequ
     table.caption = (
         "Expected calibration error (15 bins), confidence minus accuracy and accuracy in points, NLL in nats a picture; "
         f"{shots} per class. Averages over {len(datasets)} data sets, each counting the same: mean ± population standard "
-        f"deviation over the seeds (number of seeds). Least error bold. {_origin(rows)}"
+        "deviation over the seeds (number of seeds). By chance: the ECE that a true confidence would have. Least error bold. "
+        f"{_origin(rows)}"
     )
     return table
 

@@ -5,7 +5,7 @@ Rows are those of `studies.measured`, with the column arm: a method's title.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import pandas as pd
@@ -17,8 +17,9 @@ ALPHA = 0.05
 METHOD_OF = {title: method for method, title in TITLES.items()}
 TESTS = [
     "methods on data sets", "Friedman p", "critical distance", "Nemenyi", "Wilcoxon, each alone", "Wilcoxon, Holm",
-    "most tests for Holm", "best two", "won – lost", "p",
+    "most tests for Holm",
 ]  # fmt: skip
+BEST = ["best average rank", "second", "difference", "won – lost", "p"]
 
 
 def scores(rows: pd.DataFrame, shots: int) -> pd.DataFrame:
@@ -77,55 +78,94 @@ def rank_numbers(rows: pd.DataFrame, shots: Sequence[int]) -> pd.DataFrame:
 
 def tests_table(rows: pd.DataFrame, shots: Sequence[int]) -> Table:
     """How many pairs of methods each test tells apart, here and in the published table, a line per number of shots."""
-    lines = {}
-    for source, given in (("here", rows), ("published", None)):
-        for k in shots:
-            table = published_scores(k) if given is None else scores(rows, k)
-            name = f"{_shots(k)}, {source}"
-            if min(table.shape) < 2:
-                lines[name] = [NOT_RUN if given is not None else "–"] * len(TESTS)
-                continue
-            one, every = ranks.ranking(table, ALPHA), ranks.pairs(table)
-            apart = sum(abs(a - b) > one.distance for a, b in combinations(one.average, 2))
-            first, second = one.average.index[:2]
-            best = ranks.pairs(table[[first, second]]).iloc[0]
-            n = len(every)
-            lines[name] = [
-                f"{len(one.average)} on {one.datasets}", p_value(one.p), f"{one.distance:.2f}", f"{apart} of {n}",
-                f"{(every['p'] < ALPHA).sum()} of {n}", f"{(every['p_holm'] < ALPHA).sum()} of {n}",
-                str(ranks.most_tests(one.datasets, ALPHA)), f"{first} {_signed(best['difference'])} over {second}",
-                f"{best['won']} – {best['lost']}", p_value(best["p"]),
-            ]  # fmt: skip
-    table = Table(pd.DataFrame.from_dict(lines, orient="index", columns=TESTS))
-    table.index.name = "shots"
+
+    def line(scores: pd.DataFrame, one: ranks.Ranking) -> list[str]:
+        every = ranks.pairs(scores)
+        apart = sum(abs(a - b) >= one.distance for a, b in combinations(one.average, 2))
+        n = len(every)
+        return [
+            f"{len(one.average)} on {one.datasets}", p_value(one.p), f"{one.distance:.2f}", f"{apart} of {n}",
+            f"{(every['p'] < ALPHA).sum()} of {n}", f"{(every['p_holm'] < ALPHA).sum()} of {n}",
+            str(ranks.most_tests(one.datasets, ALPHA)),
+        ]  # fmt: skip
+
+    table = _by_shots(rows, shots, TESTS, line)
     table.caption = (
         f"Pairs of methods told apart at the {ALPHA:.0%} level. Friedman: are all methods alike? Nemenyi: average ranks "
-        "further apart than the critical distance. Wilcoxon: signed-rank test of each pair, by itself and with Holm's "
+        "at least the critical distance apart. Wilcoxon: signed-rank test of each pair, by itself and with Holm's "
         "correction for all pairs. Most tests for Holm: with more, no pair can pass, not even one that wins everywhere. "
-        "Best two: by average rank, mean difference in points, data sets won – lost. Published: CLIP-LoRA paper, table 2. "
-        f"{_origin(rows)}"
+        f"Published: CLIP-LoRA paper, table 2. {_origin(rows)}"
     )
     return table
 
 
-def against_table(rows: pd.DataFrame, against: str, shots: int) -> Table:
-    """One method against each other one: mean difference, data sets won and lost, Wilcoxon's p, and p by Holm's rule."""
-    table = scores(rows, shots)
-    if against not in table or table.shape[0] < 2 or table.shape[1] < 2:
-        return nothing(f"{against} and another method on two data sets at {_shots(shots)}")
-    found = ranks.pairs(table, against)
-    cells = {
-        one.other: {
-            f"{against} over it": _signed(one.difference), "won – lost": f"{one.won} – {one.lost}", "p": p_value(one.p),
-            "p, Holm": p_value(one.p_holm), "told apart": "yes" if one.p_holm < ALPHA else "no",
-        }
-        for one in found.itertuples(index=False)
-    }  # fmt: skip
-    table = Table(pd.DataFrame.from_dict(cells, orient="index"))
-    table.index.name = "method"
+def best_table(rows: pd.DataFrame, shots: Sequence[int]) -> Table:
+    """The two best average ranks against each other, here and in the published table, a line per number of shots."""
+
+    def line(scores: pd.DataFrame, one: ranks.Ranking) -> list[str]:
+        first, second = one.average.index[:2]
+        found = ranks.pairs(scores[[first, second]]).iloc[0]
+        names = [f"{name} ({one.average[name]:.1f})" for name in (first, second)]
+        return [*names, _signed(found["difference"]), f"{found['won']} – {found['lost']}", p_value(found["p"])]
+
+    table = _by_shots(rows, shots, BEST, line)
     table.caption = (
-        f"{against} against every other method over {found['n'].iloc[0]} data sets, {_shots(shots)}: mean difference in "
-        f"points, Wilcoxon's signed-rank test (exact), corrected for {len(found)} tests. {_origin(rows)}"
+        "The two methods with the best average ranks (in brackets): mean difference in points, data sets won and lost, "
+        f"Wilcoxon's p for this pair by itself. Published: CLIP-LoRA paper, table 2. {_origin(rows)}"
+    )
+    return table
+
+
+def _by_shots(rows: pd.DataFrame, shots: Sequence[int], columns: list[str], line: Callable) -> Table:
+    """A Table with a line per number of shots, first of the rows, then of the published table."""
+    lines = {}
+    for source, given in (("here", rows), ("published", None)):
+        for k in shots:
+            table = published_scores(k) if given is None else scores(rows, k)
+            missing = "–" if given is None else NOT_RUN
+            several = min(table.shape) > 1
+            cells = line(table, ranks.ranking(table, ALPHA)) if several else [missing] * len(columns)
+            lines[f"{_shots(k)}, {source}"] = cells
+    table = Table(pd.DataFrame.from_dict(lines, orient="index", columns=columns))
+    table.index.name = "shots"
+    return table
+
+
+def pair_numbers(rows: pd.DataFrame, shots: Sequence[int]) -> pd.DataFrame:
+    """`ranks.pairs` of all methods at every number of shots, here and in the published table: the data of the table of tests."""
+    parts = []
+    for source, given in (("here", rows), ("published", None)):
+        for k in shots:
+            table = published_scores(k) if given is None else scores(rows, k)
+            if min(table.shape) > 1:
+                parts.append(ranks.pairs(table).assign(numbers=source, shots=k))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["one", "other", "numbers", "shots"])
+
+
+def against_table(rows: pd.DataFrame, against: str, shots: Sequence[int]) -> Table:
+    """One method against each other one, two columns per number of shots: mean difference with the data sets won and lost,
+    and Wilcoxon's p corrected by Holm's rule for the tests of that number of shots; bold where it tells the two apart."""
+    found = {}
+    for k in shots:
+        table = scores(rows, k)
+        if against in table and min(table.shape) > 1:
+            found[k] = ranks.pairs(table, against).set_index("other")
+    if not found:
+        return nothing(f"{against} and another method on two data sets")
+    names = [name for name in dict.fromkeys(rows["arm"]) if name != against]
+    cells, marks = {}, {}
+    for k, own in found.items():
+        difference, p = _shots(k), f"p, {_shots(k)}"
+        cells[difference] = {m: f"{_signed(own.difference[m])} ({own.won[m]} – {own.lost[m]})" for m in own.index}
+        cells[p] = {m: p_value(own.p_holm[m]) for m in own.index}
+        marks |= {(m, p): "strong" for m in own.index[own["p_holm"] < ALPHA]}
+    table = Table(pd.DataFrame(cells, index=names).fillna(NOT_RUN))
+    table.index.name, table.marks = "method", marks
+    each = " and ".join(dict.fromkeys(str(len(own)) for own in found.values()))
+    n = " and ".join(dict.fromkeys(str(own["n"].iloc[0]) for own in found.values()))
+    table.caption = (
+        f"{against} minus the method of the line: mean over {n} data sets in points (data sets won – lost); p of Wilcoxon's "
+        f"signed-rank test (exact), corrected by Holm's rule for {each} tests per number of shots. {_origin(rows)}"
     )
     return table
 

@@ -132,10 +132,16 @@ def tables(rows: pd.DataFrame, shots: int) -> dict[str, pd.DataFrame]:
     return {dataset: table for dataset, table in found.items() if table.shape[1] == most}
 
 
-def gaps(found: dict[str, pd.DataFrame]) -> np.ndarray:
-    """The differences, in points and without sign, of the means of every two methods on every data set."""
-    means = [table.mean(axis=1) for table in found.values()]
-    return np.array([abs(a - b) for one in means for a, b in combinations(one, 2)])
+def gaps(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """How far any two methods are apart on a data set, by their means over the seeds: dataset, one, other, gap (points, >= 0)."""
+    means = {dataset: table.mean(axis=1) for dataset, table in found.items()}
+    lines = [(d, a, b, abs(m[a] - m[b])) for d, m in means.items() for a, b in combinations(m.index, 2)]
+    return pd.DataFrame(lines, columns=["dataset", "one", "other", "gap"])
+
+
+def gap_numbers(rows: pd.DataFrame, shots: Sequence[int]) -> pd.DataFrame:
+    """The data of the figure of gaps: `gaps` at every number of shots, with a column `shots`."""
+    return pd.concat([gaps(tables(rows, k)).assign(shots=k) for k in shots], ignore_index=True)
 
 
 def noise_numbers(rows: pd.DataFrame, shots: Sequence[int]) -> pd.DataFrame:
@@ -151,7 +157,7 @@ def noise_numbers(rows: pd.DataFrame, shots: Sequence[int]) -> pd.DataFrame:
         if one is not None:
             least = one.least()
             lines.append((k, len(found), one.seeds, one.method, one.seed, one.rest, one.spread, least, one.least(False),
-                          100 * (gaps(found) < least).mean()))  # fmt: skip
+                          100 * (gaps(found)["gap"] < least).mean()))  # fmt: skip
     columns = ["shots", "datasets", "seeds", "between_methods", "seed_common", "seed_rest", "one_method_over_seeds"]
     return pd.DataFrame(lines, columns=[*columns, "least_same_draws", "least_other_draws", "share_closer"])
 
@@ -233,10 +239,10 @@ def gap_figure(rows: pd.DataFrame, shots: Sequence[int]):
     )  # fmt: skip
     for axis in axes.flat[len(found) :]:
         axis.set_visible(False)
-    right = max(1.0, *(float(np.quantile(gaps(own), 0.95)) for own in found.values()))
+    right = max(1.0, *(float(gaps(own)["gap"].quantile(0.95)) for own in found.values()))
     right = max(right, *(1.5 * noise(list(own.values())).least() for own in found.values()))
     for axis, (k, own) in zip(axes.flat, found.items(), strict=False):
-        values, least = np.sort(gaps(own)), noise(list(own.values())).least()
+        values, least = np.sort(gaps(own)["gap"]), noise(list(own.values())).least()
         share = 100 * np.arange(1, len(values) + 1) / len(values)
         x, y = np.r_[0, values], np.r_[0, share]
         axis.fill_between(

@@ -58,6 +58,8 @@ def test_runs_are_the_calibration_alone_and_the_table_has_its_own():
     assert len(table) == 15 * 11 * 5 * 3 + 11 and {one.key for one in runs} <= {one.key for one in table}
     some = study.arms(PROFILE, ["gda"], ["toy/dtd"], [1, 2], [7])
     assert {(one.method, one.shots, one.seed) for one in some["GDA"]} == {("gda", 1, 7), ("gda", 2, 7)}
+    few = study.table_arms(PROFILE, ["gda"], ["toy/dtd"], [1], [1], limit=20)["GDA"]
+    assert [one.limit for one in few] == [20] and few[0].experiment == "method_table"
 
 
 def test_rows_without_confidence_never_stand_for_rows_with_it(tmp_path, monkeypatch):
@@ -102,7 +104,9 @@ def test_tests_table_counts_what_each_test_tells_apart():
     )
     assert line["Nemenyi"] == f"{apart} of 6" and 0 < apart < 6
     assert line["Wilcoxon, each alone"] == line["Wilcoxon, Holm"] == "6 of 6" and line["most tests for Holm"] == "51"
-    assert line["best two"] == "TaskRes +3.0 over GDA" and line["won – lost"] == "11 – 0"
+    best = rank_report.best_table(frame, [4, 8])
+    assert list(best.loc["4 shots, here"]) == ["TaskRes (1.0)", "GDA (2.0)", "+3.0", "11 – 0", "< 0.001"]
+    assert set(best.loc["8 shots, here"]) == {"not run"} and best.loc["4 shots, published", "difference"] != "–"
     assert set(table.loc["8 shots, here"]) == {"not run"} and set(table.loc["8 shots, published"]) == {"–"}
     assert table.loc["4 shots, published", "methods on data sets"] == "12 on 11"
     assert "toy world" in table.caption and "CLIP-LoRA paper" in table.caption
@@ -110,12 +114,15 @@ def test_tests_table_counts_what_each_test_tells_apart():
 
 def test_one_against_the_others_is_corrected_for_its_own_tests_only():
     frame = invented(4, 11, noise=0.1)
-    table = rank_report.against_table(frame, LORA, 4)
-    assert list(table["told apart"]) == ["yes"] * 3 and LORA not in table.index
-    assert table.loc["CoOp", f"{LORA} over it"] == "+3.0" and table.loc["TaskRes", f"{LORA} over it"] == "−6.0"
+    table = rank_report.against_table(frame, LORA, [4, 8])
+    assert LORA not in table.index and list(table.columns) == ["4 shots", "p, 4 shots"]
+    assert table.loc["CoOp", "4 shots"] == "+3.0 (11 – 0)" and table.loc["TaskRes", "4 shots"] == "−6.0 (0 – 11)"
     p = 2 / 2**11
-    assert table.loc["GDA", "p, Holm"] == rank_report.p_value(3 * p) == "0.003"
-    assert rank_report.against_table(frame, "MaPLe", 4).iloc[0, 0] == "not run"
+    assert table.loc["GDA", "p, 4 shots"] == rank_report.p_value(3 * p) == "0.003"
+    assert set(table.marks) == {(name, "p, 4 shots") for name in ("CoOp", "GDA", "TaskRes")}
+    few = frame[frame["dataset"].isin([f"toy/{i}" for i in range(5)])]  # 2/2^5 is above the level
+    assert not rank_report.against_table(few, LORA, [4]).marks
+    assert rank_report.against_table(frame, "MaPLe", [4]).iloc[0, 0] == "not run"
 
 
 def test_diagrams_of_rows_and_of_the_published_table():
@@ -124,6 +131,8 @@ def test_diagrams_of_rows_and_of_the_published_table():
     paper = rank_report.diagrams(None, [1, 2, 4, 16])
     assert len(paper.axes) == 3 and paper.get_suptitle().startswith("published")
     assert rank_report.diagrams(invented(), [8]) is None
+    pairs = rank_report.pair_numbers(invented(), [4, 8])
+    assert pairs.groupby(["numbers", "shots"]).size().to_dict() == {("here", 4): 6, ("published", 4): 66}
     numbers = rank_report.rank_numbers(invented(), [4])
     assert set(numbers["numbers"]) == {"here", "published"} and len(numbers) == 4 + 12
     assert numbers.query("numbers == 'here'")["average_rank"].sum() == pytest.approx(4 * 5 / 2)
@@ -235,8 +244,12 @@ def test_noise_tables_say_what_cannot_be_told_apart():
     assert list(numbers.index) == [1, 16]
     found = intervals.noise(list(seed_noise.tables(frame, 1).values()))
     assert numbers.loc[1, "least_same_draws"] == found.least() > 3 * numbers.loc[16, "least_same_draws"]
-    closer = seed_noise.gaps(seed_noise.tables(frame, 1)) < found.least()
+    closer = seed_noise.gaps(seed_noise.tables(frame, 1))["gap"] < found.least()
     assert len(closer) == 5 * 6 and numbers.loc[1, "share_closer"] == pytest.approx(100 * closer.mean())
+    every = seed_noise.gap_numbers(frame, [1, 4, 16])
+    means = frame[frame["shots"] == 16].groupby(["dataset", "arm"])["accuracy"].mean()
+    one = every.set_index(["shots", "dataset", "one", "other"]).loc[(16, "toy/3", LORA, "CoOp"), "gap"]
+    assert one == pytest.approx(abs(means["toy/3", LORA] - means["toy/3", "CoOp"])) and len(every) == 2 * 5 * 6
     table = seed_noise.noise_table(frame, [1, 16])
     assert table.loc["1 shot", "told apart above, same seeds"] == f"{found.least():.1f}"
     each = seed_noise.least_table(frame, [1, 16])
@@ -285,6 +298,14 @@ def test_calibration_error_is_that_of_the_evaluation():
     parts = [(place == b, (place == b).mean()) for b in range(BINS) if (place == b).any()]
     expected = 100 * sum(w * abs(right[m].mean() - confidence[m].mean()) for m, w in parts)
     assert calibration.calibration_error(_reliability(confidence, right)) == pytest.approx(expected)
+
+
+def test_a_true_confidence_has_an_error_by_chance():
+    random = np.random.default_rng(0)
+    sizes, confidence = np.array([40, 0, 100, 300]), np.array([0.3, 0.5, 0.7, 0.95])
+    bins = [np.stack([sizes, sizes * confidence, random.binomial(sizes, confidence)], axis=1) for _ in range(3000)]
+    simulated = np.mean([calibration.calibration_error(one) for one in bins])
+    assert calibration.chance_error(bins[0]) == pytest.approx(simulated, rel=0.03)
 
 
 def confident(**bins) -> pd.DataFrame:

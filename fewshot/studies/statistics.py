@@ -17,8 +17,8 @@ from fewshot.rank_report import ALPHA, p_value, published_scores, rankings, scor
 from fewshot.report import TITLES, _average, _shots, _signed, _title
 from fewshot.runs import Profile, Run, grid
 from fewshot.seed_noise import interval_numbers, noise_numbers
-from fewshot.studies import datasets_of, method_table
-from fewshot.studies.method_table import ALL_CLASS
+from fewshot.studies import datasets_of
+from fewshot.studies.method_table import ALL_CLASS, SHOTS
 
 CALIBRATED = ("dtd", "eurosat", "oxford_pets", "fgvc_aircraft")
 CALIBRATED_AT = 4  # shots
@@ -30,24 +30,27 @@ def arms(
     datasets: Sequence[str] | None = None,
     shots: Sequence[int] = (CALIBRATED_AT,),
     seeds: Sequence[int] = (1, 2, 3),
+    limit: int | None = None,
 ) -> dict[str, list[Run]]:
     """The runs whose confidence is looked at, an arm per method.
 
     They are runs of the method table as well; its older rows have no `reliability`, so read these from their own file.
     """
     datasets = datasets_of(profile, CALIBRATED) if datasets is None else list(datasets)
-    return {TITLES[m]: grid("statistics", [m], datasets, shots, seeds, profile) for m in methods}
+    return {TITLES[m]: grid("statistics", [m], datasets, shots, seeds, profile, limit=limit) for m in methods}
 
 
 def table_arms(
     profile: Profile,
     methods: Sequence[str] = ALL_CLASS,
     datasets: Sequence[str] | None = None,
-    shots: Sequence[int] = method_table.SHOTS,
+    shots: Sequence[int] = SHOTS,
     seeds: Sequence[int] = (1, 2, 3),
+    limit: int | None = None,
 ) -> dict[str, list[Run]]:
     """The runs of the ranks, the tests and the noise: the method table's own, an arm per method."""
-    return method_table.arms(profile, methods, datasets, shots, seeds)
+    datasets = datasets_of(profile) if datasets is None else list(datasets)
+    return {TITLES[m]: grid("method_table", [m], datasets, shots, seeds, profile, limit=limit) for m in methods}
 
 
 # sentences
