@@ -45,6 +45,7 @@ FAMILIES = {
         "maple": ("#00402F", (6, 1, 0)),
     },
     "low rank": {"clip_lora": ("#A8327D", "*")},
+    "the whole encoder": {"fine_tune": ("#C40018", "X")},
     "sentences as pictures": {"text_adapter": ("#6A3D9A", "h")},
 }
 DASHES = ("-", (0, (6, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1.5)), (0, (4, 1, 1, 1, 1, 1)))

@@ -28,6 +28,7 @@ TITLES = {
     "plotpp": "PLOT++",
     "maple": "MaPLe",
     "clip_lora": "CLIP-LoRA",
+    "fine_tune": "Full fine-tuning",
     "text_adapter": "LLM-text adapter",
 }
 SETTING = [

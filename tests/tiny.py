@@ -84,6 +84,7 @@ QUICK = {
     "plotpp": dict(epochs=2, lr=0.1),
     "maple": dict(epochs=2, lr=0.1, prompt_depth=2),
     "clip_lora": dict(iterations=4, lr=0.01),
+    "fine_tune": dict(iterations=6, lr=0.001, chunk=5),
     "text_adapter": dict(
         texts_from="templates", grid=(1, 3), steps=10, converter_steps=4, hidden=32, layers=2, heads=2, ffn=32
     ),

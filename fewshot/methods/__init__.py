@@ -27,6 +27,7 @@ METHODS = {
     "plotpp": "fewshot.methods.plotpp:PLOTpp",
     "maple": "fewshot.methods.maple:MaPLe",
     "clip_lora": "fewshot.methods.clip_lora:CLIPLoRA",
+    "fine_tune": "fewshot.methods.fine_tune:FineTune",
     "text_adapter": "fewshot.methods.text_adapter:TextAdapter",
 }
 

@@ -67,6 +67,7 @@ class Method(nn.Module):
     selection: ClassVar[Literal["fixed", "fewval"]] = "fixed"  # how the headline number chooses hyper-parameters
     trained: ClassVar[bool] = True  # by gradient steps in `fit`
     sees_support: ClassVar[bool] = True  # False: no training picture is looked at
+    saves_encoder: ClassVar[bool] = False  # its file holds an image encoder of its own: megabytes, not kilobytes
     drop_last: ClassVar[bool] = False  # drop the incomplete last batch when there is a complete one
     Config: ClassVar[type] = Training
 
@@ -230,7 +231,7 @@ class Method(nn.Module):
     # files
 
     def save(self, path: str | Path) -> Path:
-        """Write the method's own tensors and what is needed to use them again; kilobytes, no CLIP inside."""
+        """Write the method's own tensors and what is needed to use them again; kilobytes, unless it `saves_encoder`."""
         from safetensors.torch import save_file
 
         from fewshot.cache import writing
