@@ -64,7 +64,7 @@ def claims_table(folder: Path = ROOT / "results", file: Path = claims.FILE) -> s
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     known = ledger.lines_of(one for one in found if one.claim.known)
     note = ("Effects in points (of a share: beyond half of it), with × as a ratio of seconds; [95 % interval] over data sets, "
-            "of the paper's own numbers too where they are several. "
+            "of published numbers too where they are several. "
             "*On data sets like these* asks whether another data set would do the same, *on these data sets* whether other "
             "pictures of the same data sets would.")  # fmt: skip
     return f"{body}\n\nThe best known:\n\n{known}\n\n{note}"

@@ -77,15 +77,15 @@ def overview(found: Iterable[Verdict], papers: Mapping[str, str]) -> Table:
             "on these data sets": one.here.on_these.verdict,
             "effect (toy) [95 %]": one.here.number,
             "holds": rule(one.here),
-            "the paper's own": one.published.number if one.published else "–",
+            "published": one.published.number if one.published else "–",
             "paper scale": _paper_scale(one.paper, short=True),
             "over (toy)": one.here.over,
             "paper": papers[one.claim.paper],
         }
     table = Table(pd.DataFrame.from_dict(lines, orient="index").rename_axis("claim"))
     table.caption = (
-        "Effects in points of accuracy, or as a ratio (×) of seconds. Toy numbers are measured with drawn pictures; only the "
-        "paper's own and those at paper scale are about photographs. An effect of a paper without an interval is a "
+        "Effects in points of accuracy, or as a ratio (×) of seconds. Toy numbers are measured with drawn pictures; the "
+        "published ones and those at paper scale are about photographs. A published effect without an interval is a "
         "difference of averages."
     )
     return table
@@ -106,7 +106,7 @@ class Entries:
     HEAD = {
         "claim": 7,
         "what is said": 13,
-        "the paper's own": 8.5,
+        "published": 8.5,
         "toy world": 10,
         "paper scale": 5,
         "verdict (toy)": 7,
@@ -141,7 +141,7 @@ class Entries:
 
 
 def _own_rule(finding: Finding) -> str:
-    """What the rule says about a paper's own numbers, where they are several."""
+    """What the rule says about published numbers, where they are several."""
     return f"; by the same rule: {finding.verdict}" if finding.effect.n > 1 else ""
 
 
@@ -152,7 +152,7 @@ def _paper_scale(finding: Finding, short: bool = False) -> str:
 
 
 def statement(found: Sequence[Verdict]) -> str:
-    """In paragraphs of Markdown: how many claims hold, do not, are open; which are refuted beyond these data sets; what is not run."""
+    """In paragraphs of Markdown: how many claims hold, do not, are open, and which they are."""
     if not found:
         return "No claim is asked for."
 
@@ -172,7 +172,7 @@ def statement(found: Sequence[Verdict]) -> str:
     lines.append(
         f"{len(paper)} of {len(found)} claims have rows at paper scale."
         if paper
-        else "No claim has rows at paper scale here: nothing on this page is about photographs but the papers' own numbers."
+        else "No claim has rows at paper scale here: nothing on this page is about photographs but published numbers."
     )
     return "\n\n".join(lines)
 
@@ -255,7 +255,7 @@ def _handle(plt, verdict: str):
 
 def lines_of(found: Iterable[Verdict]) -> str:
     """The best-known claims as a Markdown table, for the README."""
-    lines = ["| Claim | Paper's own | Toy | On data sets like these | On these data sets |", "|---|---:|---:|---|---|"]
+    lines = ["| Claim | Published | Toy | On data sets like these | On these data sets |", "|---|---:|---:|---|---|"]
     for one in found:
         theirs = one.published.number if one.published else "–"
         cells = (one.claim.title, theirs, one.here.number, one.here.verdict, one.here.on_these.verdict)

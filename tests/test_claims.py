@@ -360,10 +360,7 @@ def test_overview_shows_effects_rules_and_what_is_not_run():
         and table.loc["A beats B", "holds"] == "> 0"
     )
     assert table.loc["A wide", "holds"] == "> 5" and table.loc["A none", "verdict (toy)"] == NOT_RUN
-    assert (
-        table.loc["A fails", "the paper's own"].startswith("−0.8 [")
-        and table.loc["A beats B", "the paper's own"] == "–"
-    )
+    assert table.loc["A fails", "published"].startswith("−0.8 [") and table.loc["A beats B", "published"] == "–"
     assert set(table["paper scale"]) == {"not run here"}
 
 
