@@ -77,7 +77,7 @@ def _cell_of_map(axis, x: int, y: int, cell, means: pd.DataFrame) -> None:
 
     if cell is None:
         axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, fc="#F4F4F4", ec="#CCCCCC", hatch="///", lw=0))
-        axis.text(x, y, NOT_RUN, ha="center", va="center", fontsize=5.5, color="#444444")
+        axis.text(x, y, NOT_RUN, ha="center", va="center", fontsize=6.5, color="#444444")
         return
     share = (cell["mean"] - _floor(means)) / (means.max(axis=None) - _floor(means))
     text = f"{cell['mean']:.1f}" + (f"\n±{cell['std']:.1f}" if cell["n"] > 1 else "")
@@ -87,7 +87,7 @@ def _cell_of_map(axis, x: int, y: int, cell, means: pd.DataFrame) -> None:
         text,
         ha="center",
         va="center",
-        fontsize=6.5,
+        fontsize=7.5,
         color=_readable(plt.get_cmap(SHADING)(share)),
         linespacing=0.95,
     )

@@ -11,7 +11,7 @@ from fewshot.errors import FewshotError
 from fewshot.lora import LowRank
 from fewshot.methods import get_method
 from fewshot.methods.method import make_config
-from fewshot.rows import Rows
+from fewshot.rows import FIRST, Rows
 from fewshot.runs import ROOT
 from fewshot.studies import lora_ablation as study
 from fewshot.studies import profile_of, runs_of, with_options
@@ -62,6 +62,12 @@ def test_what_a_setting_leaves_as_it_is_is_not_written_down():
     strange = with_options(TOY, "clip_lora", r=4)  # a profile with a rank of its own
     found = study.arms(strange)
     assert found[label(r=4)][0].config == usual | {"r": 4} and found[OWN][0].config == usual | {"r": 2}
+
+
+def test_part_of_the_experiment():
+    arms = study.arms(TOY, ["toy/dtd"], 1, [7], ["v"], [1], [2], ["up"], limit=30)
+    assert list(arms) == [OWN, label("v", 1), *(label(encoder=e, position="up") for e in study.ENCODERS)]
+    assert {(one.dataset, one.shots, one.seed, one.limit) for one in runs_of(arms)} == {("toy/dtd", 1, 7, 30)}
 
 
 def test_the_authors_setting_has_the_method_tables_rows():
@@ -169,11 +175,11 @@ def test_a_changed_row_changes_the_table():
 
 def test_statement_is_computed():
     said = study.statement(ROWS, [A, B])
-    assert "both − text: +11.0" in said and "over the seeds (more)" in said
+    assert "both − text: +11.0" in said and "over the seeds (above 0)" in said
     assert "over 2 data sets (undecided)" in said and "both − vision" not in said
     assert f"{B}, 2 ranks, at qkv of both encoders: best 32 (71.0), worst 2 (70.0); +1.0 [+1.0, +1.0]" in said
     other = study.statement(rows_of({OWN: {A: 70}, TEXT: {A: 78}}), [A])
-    assert "both − text: −8.0" in other and "(less)" in other and "average" not in other
+    assert "both − text: −8.0" in other and "(below 0)" in other and "average" not in other
     assert study.statement(ROWS.iloc[:0], [A]) == "Nothing was run, so nothing can be said."
 
 
@@ -224,7 +230,8 @@ def test_curves_and_points_are_those_of_the_cells():
 
 
 def test_nothing_run_draws_nothing_and_does_not_break():
-    empty = ROWS.iloc[:0]
+    empty = pd.DataFrame(columns=[*FIRST, "arm"])  # what `measured` gives
+    assert study.statement(empty, [A]) == "Nothing was run, so nothing can be said."
     assert "not run" in texts(figures.heat_maps(empty, LINES, [A, B], 3, ("matrices", "rank")))
     figures.bars(empty, {"text": TEXT}, [A], "encoder")
     figures.rank_curves(empty, [2, 8], [A])

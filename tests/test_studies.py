@@ -35,6 +35,16 @@ def test_a_row_stands_once_for_every_arm_that_has_it():
     assert list(zip(found["arm"], found["seed"], strict=True)) == [("both", 1), ("both", 2), ("first", 1)]
 
 
+def test_where_nothing_was_run_there_is_an_empty_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FEWSHOT_RESULTS", str(tmp_path))
+    own = str(tmp_path / "own" / "mine.jsonl")
+    found = studies.measured(
+        "x", {"a": [Run("x", "zero_shot", "toy/dtd", 0)]}, PROFILE, rows=own, minutes=0, progress=False
+    )
+    assert found.empty and {"arm", "dataset", "accuracy"} <= set(found)
+    assert "0 of 1 rows are there" in capsys.readouterr().out
+
+
 def test_rows_of_any_experiment_are_found_and_the_rest_is_said(tmp_path, monkeypatch, capsys):
     one, two = (Run("x", "zero_shot", name, 0) for name in ("toy/dtd", "toy/eurosat"))
     from fewshot.runs import stamp

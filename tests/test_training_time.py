@@ -11,6 +11,7 @@ from fewshot import alone, published
 from fewshot import time_figures as figures
 from fewshot.cache import cache_dir
 from fewshot.report import TITLES
+from fewshot.rows import FIRST
 from fewshot.runs import Run
 from fewshot.studies import method_table, profile_of, runs_of
 from fewshot.studies import training_time as study
@@ -150,8 +151,11 @@ def test_three_digits_count(value, text):
 
 def test_published_table_names_its_sources():
     table = study.published_table()
-    assert list(table["published"]).count("6 ms per picture") == 2 and "930 minutes" in set(table["published"])
-    assert table["source"].str.contains("KgCoOp README|CLIP-LoRA, table 1").all()
+    assert dict(table["minutes"]) == {COOP: "120", TITLES["cocoop"]: "–", TITLES["kgcoop"]: "–"} | {
+        PROGRAD: "200", PLOT: "930", LORA: "50",
+    }  # fmt: skip
+    assert table.loc[TITLES["cocoop"], "ms per picture"] == "160" and table.loc[LORA, "ms per picture"] == "–"
+    assert "KgCoOp README" in table.caption and "A100" in table.caption and "CoOp, 16 context vectors" in table.caption
 
 
 # -- sentences ---------------------------------------------------------------------------------------------------------
@@ -170,6 +174,10 @@ def test_statement_compares_pictures_with_the_readme_and_heads_with_clip_lora():
     assert "ProGrad, time per training picture: 1.50 times CoOp's; 3.67 times in KgCoOp's README." in said
     assert "1 methods run no encoder" not in said and "1 method runs no encoder" in said
     assert "the slowest of them, Linear-probe CLIP, takes 0.200 of CLIP-LoRA's time" in said
+    assert "of CoOp's time" not in said
+    more = pd.concat([ROWS, pd.DataFrame([row(TITLES["tip_adapter_f"], 3)])])
+    said_more = study.statement(study.costs(more, A, [*LABELS, TITLES["tip_adapter_f"]]), more)
+    assert "Tip-Adapter-F, its keys included, takes 0.150 of CoOp's time." in said_more
     assert "Quickest Linear-probe CLIP (2.00 s), slowest ProGrad (30.0 s): a factor of 15.0." in said
 
 
@@ -204,8 +212,9 @@ def test_points_of_the_second_figure():
 
 
 def test_nothing_run_breaks_nothing():
-    none = ROWS.iloc[:0]
+    none = pd.DataFrame(columns=[*FIRST, "arm"])  # what `measured` gives
     found = costs(none)
+    study.statement(found, none)
     assert set(study.time_table(found, none, LABELS).iloc[0]) == {"not run"}
     assert set(study.rates_table(found, none, LABELS).iloc[0]) == {"not run"}
     figures.time_bars(found, none)

@@ -109,7 +109,7 @@ def stored_files(name: str, profile: Profile) -> list[Path]:
 
 def labelled(frame: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     """The rows with a column `arm`, arm by arm in the order of `arms`; a row that no arm has is left out."""
-    place = {key: i for i, key in enumerate(frame["key"])}
+    place = {key: i for i, key in enumerate(frame["key"])} if len(frame) else {}  # no row, no such column
     parts = [
         frame.iloc[[place[one.key] for one in runs if one.key in place]].assign(arm=label)
         for label, runs in arms.items()

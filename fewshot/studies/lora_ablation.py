@@ -52,6 +52,7 @@ def arms(
     grid_ranks: Sequence[int] = GRID_RANKS,
     ranks: Sequence[int] = RANKS,
     positions: Sequence[str] = tuple(POSITIONS),
+    limit: int | None = None,
 ) -> dict[str, list[Run]]:
     """An arm per setting: matrices x `grid_ranks`, `ranks` at the authors' matrices, encoders x `positions` at their rank.
 
@@ -72,7 +73,7 @@ def arms(
         options = setting | {"params": list(setting["params"])}
         options = {name: value for name, value in options.items() if value != usual[name]}
         own = with_options(profile, "clip_lora", **options)
-        found[label(**setting)] = grid("lora_ablation", ["clip_lora"], datasets, [shots], seeds, own)
+        found[label(**setting)] = grid("lora_ablation", ["clip_lora"], datasets, [shots], seeds, own, limit=limit)
     return found
 
 
@@ -210,7 +211,7 @@ PAIRS = {
 def statement(rows: pd.DataFrame, datasets: Sequence[str]) -> str:
     """What the differences decide, a sentence a line: both encoders, all blocks, ranks, matrices."""
     said = []
-    words = {"above": "more", "below": "less", "undecided": "undecided"}
+    words = {"above": "above 0", "below": "below 0", "undecided": "undecided"}
     for name, (left, right) in PAIRS.items():
         gap = difference(rows, left, right)
         if gap.size:

@@ -22,6 +22,10 @@ from fewshot.studies.method_table import ALL_CLASS
 AGAINST = "clip_lora"  # the method that ratios are to
 IDLE = 1.5  # a load average above it means that something else was going on: the last run itself leaves about 1
 
+# columns of a row that are read here; those of `run_alone` are missing where a run was not made by it
+MEASURED = ("seconds_fit", "seconds_evaluate", "parameters", "peak_memory_mb")
+MEASURED += ("steps", "training_images", "n_classes", "seconds_text")
+
 run_one = run_alone
 
 
@@ -47,6 +51,7 @@ def costs(rows: pd.DataFrame, dataset: str, labels: Sequence[str]) -> pd.DataFra
     are left out.
     """
     part = rows[rows["dataset"] == dataset]
+    part = part.reindex(columns=list(dict.fromkeys([*part.columns, *MEASURED])))
     steps, images = (part[name].where(part[name] > 0) for name in ("steps", "training_images"))  # 0: no such loop
     measured = {
         "accuracy": part["accuracy"],
@@ -142,7 +147,7 @@ def rates_table(found: pd.DataFrame, rows: pd.DataFrame, labels: Sequence[str]) 
         one = one.iloc[0]
         cells = [number(one[name], one[f"{name}_std"], one["n"]) for name in rates.values()]
         cells += [f"{one['parameters']:,.0f}", f"{one['memory']:,.0f}"]
-        cells += ["–" if math.isnan(floor) else f"{one['memory'] - floor:,.0f}"]
+        cells += ["–" if math.isnan(floor) else f"{one['memory'] - floor:,.0f}".replace("-", "−")]
         lines[arm] = dict(zip(names, [*cells, _cell(one["accuracy"], one["accuracy_std"], one["n"])], strict=True))
     table = Table(pd.DataFrame.from_dict(lines, orient="index"))
     table.index.name = "method"
@@ -157,18 +162,18 @@ def rates_table(found: pd.DataFrame, rows: pd.DataFrame, labels: Sequence[str]) 
 
 
 def published_table() -> Table:
-    """The papers' own minutes and milliseconds with their sources; nothing measured here."""
+    """The papers' own minutes and milliseconds per picture; nothing measured here."""
     times, per_image = published.training_times(), published.per_image_times()
-    lines = [
-        (_published_title(one.method), f"{one.minutes} minutes", f"CLIP-LoRA, table 1: {one.setting}")
-        for one in times.itertuples()
-    ]
-    lines += [
-        (TITLES[one.method], f"{one.ms_per_image} ms per picture", f"{one.source}: {one.protocol}")
-        for one in per_image.itertuples()
-    ]
-    table = Table(pd.DataFrame(lines, columns=["method", "published", "source"]).set_index("method"))
-    table.caption = "Published, not measured here: time to train with real pictures."
+    minutes = dict(zip(times["method"].replace(published.METHOD_OF), times["minutes"], strict=True))
+    ms = dict(zip(per_image["method"], per_image["ms_per_image"], strict=True))
+    methods = sorted({*minutes, *ms}, key=list(TITLES).index)
+    lines = [(TITLES[m], str(minutes.get(m, "–")), str(ms.get(m, "–"))) for m in methods]
+    table = Table(pd.DataFrame(lines, columns=["method", "minutes", "ms per picture"]).set_index("method"))
+    coop = _published_title(next(m for m in times["method"] if m.startswith("coop")))
+    table.caption = (
+        f"Published, not measured here. Minutes: CLIP-LoRA, table 1, {times['setting'].iloc[0]}; CoOp is {coop}. "
+    )
+    table.caption += f"Milliseconds: {per_image['source'].iloc[0]}, {per_image['protocol'].iloc[0]}."
     return table
 
 
@@ -239,6 +244,10 @@ def statement(found: pd.DataFrame, rows: pd.DataFrame) -> str:
             f"{len(heads)} {runs} no encoder in a step of training; the slowest of them, {slowest['arm']}, takes "
             f"{number(slowest['ratio'])} of CLIP-LoRA's time."
         )
+    seconds = found.set_index("method")["seconds"]
+    if {"tip_adapter_f", "coop"} <= set(seconds.index):
+        share = number(seconds["tip_adapter_f"] / seconds["coop"])
+        said.append(f"{TITLES['tip_adapter_f']}, its keys included, takes {share} of CoOp's time.")
     if len(trained) > 1:
         ends = [trained.loc[i] for i in (trained["seconds"].idxmin(), trained["seconds"].idxmax())]
         said.append(
