@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from fewshot.errors import FewshotError
-from fewshot.report import _in_order, _origin, _title, summary, use_style
+from fewshot.report import _in_order, _origin, _title, literal, summary, use_style
 
 
 class Look(NamedTuple):
@@ -91,7 +91,7 @@ def shot_curves(
                 paper = _published_points(published, method, dataset, shots)
                 style = look(method)
                 axis.plot(paper["shots"], paper["top1"], "", marker=style.marker, mfc="none", mec=style.colour, ms=9)
-        axis.set_title(dataset)
+        axis.set_title(literal(dataset))
     found = {text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
     legend = list(found.items())
     if len(front) < len(methods):
@@ -222,7 +222,7 @@ def _finished(figure, axes: list, rows: pd.DataFrame, shots: list[int], columns:
             axis.set_xticks(shots, [str(k) for k in shots])
             axis.minorticks_off()
     origin = ", ".join(filter(None, (what.removeprefix("toy/"), _origin(rows, short=True))))
-    figure.suptitle(origin, fontsize="small", color="#444444")
+    figure.suptitle(literal(origin), fontsize="small", color="#444444")
     plt.close(figure)
     return figure
 

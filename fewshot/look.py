@@ -14,7 +14,7 @@ import pandas as pd
 
 from fewshot.errors import FewshotError
 from fewshot.paths import path_of
-from fewshot.report import Table, use_style
+from fewshot.report import Table, literal, use_style
 
 SMALL = 32  # pixels; a picture with a shorter side has less to show than any CLIP looks at
 
@@ -42,7 +42,7 @@ def grid(images, indices: Sequence[int] | None = None, titles: Sequence[str] | N
         picture.thumbnail((160, 160))
         axis.imshow(np.asarray(picture), interpolation="nearest" if max(picture.size) < 100 else None)
         if titles is not None:
-            axis.set_title(titles[place], fontsize="x-small", pad=2)
+            axis.set_title(literal(titles[place]), fontsize="x-small", pad=2)
     plt.close(figure)
     data = io.BytesIO()
     figure.savefig(data, format="jpeg", dpi=110, pil_kwargs={"quality": 80})
@@ -69,7 +69,7 @@ def answer(picture, chances, classnames: Sequence[str], top: int = 5):
     figure, (left, right) = plt.subplots(1, 2, figsize=(6.4, 2.3), width_ratios=(1, 2), layout="constrained")
     left.imshow(np.asarray(picture))
     left.axis("off")
-    right.barh([classnames[i].replace("_", " ") for i in best], 100 * chances[best], color="#0072B2")
+    right.barh([literal(classnames[i].replace("_", " ")) for i in best], 100 * chances[best], color="#0072B2")
     right.set_xlim(0, 100)
     right.set_xlabel("probability in percent")
     right.grid(axis="y", visible=False)
@@ -189,7 +189,7 @@ def confusion_matrix(result, classnames: Sequence[str], most: int = 12):
     np.add.at(counts, (result.labels, result.predictions), 1)
     errors = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
     chosen = sorted(np.argsort(-errors, kind="stable")[:most])
-    names = [classnames[i].replace("_", " ") for i in chosen]
+    names = [literal(classnames[i].replace("_", " ")) for i in chosen]
     side = 1.8 + 0.38 * len(chosen)
     figure, axis = plt.subplots(figsize=(side, side - 0.4), layout="constrained")
     sns.heatmap(counts[np.ix_(chosen, chosen)], annot=True, fmt="d", cmap="Blues", cbar=False, square=True,

@@ -79,6 +79,7 @@ class Table(pd.DataFrame):
         caption = f"<caption>{html.escape(caption)}</caption>" if caption else ""
         rows = "\n".join(body)
         kind = f"sortable {getattr(self, 'kind', None) or ''}".strip()
+        kind += " mathjax_ignore tex2jax_ignore"  # a class may be called $x$
         return f'<table class="{kind}">{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>'
 
     def _repr_html_(self) -> str:
@@ -503,6 +504,11 @@ def use_style() -> None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("svg", metadata={"Date": None})
+
+
+def literal(text: str) -> str:
+    """A name of the user's as matplotlib shows it letter by letter: two dollars would make a formula of it."""
+    return str(text).replace("$", r"\$")
 
 
 def save(figure, path) -> None:

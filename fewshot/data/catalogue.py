@@ -126,8 +126,8 @@ def known_as(dataset: str) -> str:
 def _read() -> dict:
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(files(__package__).joinpath("datasets.yaml").read_bytes(), loader)
+    text = files(__package__).joinpath("datasets.yaml").read_bytes()
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # safe_load, in C where there is one
 
 
 @cache
