@@ -37,16 +37,17 @@ class Affine:
         return t if self.shift is None else t + self.shift
 
 
-def closed_form(name: str, texts: Tensor, images: Tensor, ridge: float = 0.1) -> Affine:
+def closed_form(name: str, texts: Tensor, images: Tensor, ridge: float = 0.1, share: float = 1.0) -> Affine:
     """The map of that name from unit text features [P, D] to the unit image features [P, D] of the same rows.
 
+    mean_shift goes `share` of the way between the means: 0 is the identity, 1 closes the modality gap.
     center subtracts the mean of the texts from texts; the mean of the images has to be taken from images elsewhere.
     linear is ridge regression on [T, 1], A = (X^T X + ridge I)^-1 X^T Y, the last row of A the shift.
     procrustes is the rotation U V^T of the singular vectors of centred T^T I, plus the shift between the means.
     """
     t_mean, i_mean = texts.mean(dim=0), images.mean(dim=0)
     if name == "mean_shift":
-        return Affine(shift=i_mean - t_mean)
+        return Affine(shift=share * (i_mean - t_mean))
     if name == "center":
         return Affine(shift=-t_mean)
     if name == "linear":

@@ -6,7 +6,7 @@ the way of a run of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -76,8 +76,12 @@ def head_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
 def train_heads(
     pools: Sequence[Pool], weight: Tensor, bias: Tensor | None, rngs: Sequence[tuple[torch.Generator, torch.Generator]],
     *, steps: int, batch_size: int, lr: float, weight_decay: float, mix: str = "concat", what: str = "heads",
+    keep: Callable[[int, Heads], None] | None = None,
 ) -> Heads:  # fmt: skip
-    """One head for each pool, all from the start W [C, D], b [C]; `rngs` are the pools' own, for order and noise."""
+    """One head for each pool, all from the start W [C, D], b [C]; `rngs` are the pools' own, for order and noise.
+
+    `keep(steps done, heads)` is called after every step.
+    """
     r, device = len(pools), weight.device
     heads = Heads(weight.repeat(r, 1, 1), None if bias is None else bias.repeat(r, 1))
     dealt = [pool.batches(batch_size, steps, mix, order) for pool, (order, _) in zip(pools, rngs)]
@@ -106,6 +110,8 @@ def train_heads(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
+            if keep is not None:
+                keep(step + 1, heads)
     if not torch.isfinite(loss):
         raise FewshotError(f"the loss of the {what} is not finite; lower lr (now {lr:g}).")
     return heads.requires_grad_(False)

@@ -8,9 +8,14 @@ projections is exactly zero. The block is then a residual network that is told w
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fewshot.errors import FewshotError
 
 EPS = 1e-12  # of BERT's layer norms; that of the keys and values has torch's own, 1e-5
 
@@ -98,3 +103,46 @@ class QFormer(nn.Module):
     def forward(self, kv: Tensor, mask: Tensor | None = None) -> Tensor:
         """[B, L, source] to one feature of each query, [B, Q, out]; not normalised."""
         return self.proj(self.states(kv, mask))
+
+
+# ours, in a layer -> BERT's. Cross-attention does not exist in BERT, nor do queries, keys' norm and the last projection.
+IN_BERT = {
+    "self.q": "attention.self.query", "self.k": "attention.self.key", "self.v": "attention.self.value",
+    "self.o": "attention.output.dense", "self.ln": "attention.output.LayerNorm",
+    "ffn.fc1": "intermediate.dense", "ffn.fc2": "output.dense", "ffn.ln": "output.LayerNorm",
+}  # fmt: skip
+
+
+@torch.no_grad()
+def start_from_bert(model: QFormer, path: str | os.PathLike) -> None:
+    """Self-attention, feed-forward layers and their norms from BERT's weights in a safetensors file, as BLIP-2 does.
+
+    A Q-Former with fewer layers takes the first ones. Raises FewshotError where there is no such file, a tensor is missing,
+    or a size differs.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path).expanduser()
+    wanted = {"ln_in": "embeddings.LayerNorm"}
+    for i in range(len(model.layers)):
+        wanted |= {f"layers.{i}.{ours}": f"encoder.layer.{i}.{theirs}" for ours, theirs in IN_BERT.items()}
+    if not path.is_file():
+        raise FewshotError(f"bert={str(path)!r}: there is no such file; give model.safetensors of bert-base-uncased.")
+    try:
+        with safe_open(path, "pt") as file:
+            there = {name.removeprefix("bert."): name for name in file.keys()}  # noqa: SIM118 (no mapping)
+            parameters = dict(model.named_parameters())
+            for ours, theirs in wanted.items():
+                for part, older in (("weight", "gamma"), ("bias", "beta")):  # of norms, in files from before
+                    name = there.get(f"{theirs}.{part}") or there.get(f"{theirs}.{older}")
+                    if name is None:
+                        raise FewshotError(f"{path.name} has no {theirs}.{part}; give the weights of bert-base-uncased.")
+                    mine, given = parameters[f"{ours}.{part}"], file.get_tensor(name)
+                    if mine.shape != given.shape:
+                        raise FewshotError(
+                            f"{theirs}.{part} of {path.name} is {list(given.shape)}, and the Q-Former's {list(mine.shape)}; "
+                            "take BERT's sizes (bert-base: hidden=768, heads=12, ffn=3072, up to 12 layers)."
+                        )
+                    mine.copy_(given)
+    except (SafetensorError, OSError) as error:
+        raise FewshotError(f"{path} is no safetensors file; convert the weights, pickled ones are not read.") from error

@@ -18,7 +18,7 @@ from fewshot.methods.method import load_method, make_config
 from fewshot.methods.text_adapter import PAPER, TextAdapter, farthest
 from fewshot.pair_losses import LOSSES, pair_loss
 from fewshot.pairs import PAIRS, Bank, make_pairs
-from fewshot.qformer import QFormer
+from fewshot.qformer import QFormer, start_from_bert
 from fewshot.training import fit
 
 QUICK = tiny.QUICK["text_adapter"]
@@ -294,6 +294,194 @@ def test_the_nearest_texts_of_a_picture_are_of_its_class():
     assert found.shape == (2, 2) and found[:, 0].tolist() == [1, 4] and set(found[1].tolist()) == {3, 4}
 
 
+# -- options that came later -------------------------------------------------------------------------------------------------
+
+
+def bert_file(path, hidden=32, ffn=32, layers=2, prefix="bert.", norm=("weight", "bias")):
+    """Weights as BERT's, every tensor with values of its own."""
+    from safetensors.torch import save_file
+
+    tensors, rng = {}, torch.Generator().manual_seed(0)
+    shapes = {f"attention.self.{part}": (hidden, hidden) for part in ("query", "key", "value")}
+    shapes |= {"attention.output.dense": (hidden, hidden), "intermediate.dense": (ffn, hidden), "output.dense": (hidden, ffn)}
+    for i in range(layers):
+        for name, shape in shapes.items():
+            tensors[f"{prefix}encoder.layer.{i}.{name}.weight"] = torch.randn(shape, generator=rng)
+            tensors[f"{prefix}encoder.layer.{i}.{name}.bias"] = torch.randn(shape[0], generator=rng)
+    for where in ("embeddings", *(f"encoder.layer.{i}.{x}" for i in range(layers) for x in ("attention.output", "output"))):
+        for part in norm:
+            tensors[f"{prefix}{where}.LayerNorm.{part}"] = torch.randn(hidden, generator=rng)
+    save_file(tensors, path)
+    return tensors
+
+
+@pytest.mark.parametrize(("prefix", "norm"), [("bert.", ("gamma", "beta")), ("", ("weight", "bias"))])
+def test_a_q_former_starts_from_bert_where_bert_has_the_same(tmp_path, prefix, norm):
+    theirs = bert_file(tmp_path / "bert.safetensors", hidden=16, ffn=8, layers=3, prefix=prefix, norm=norm)
+    model, plain = small(), small()
+    start_from_bert(model, tmp_path / "bert.safetensors")
+    layer = f"{prefix}encoder.layer.2."
+    assert torch.equal(model.layers[2]["self"].k.weight, theirs[f"{layer}attention.self.key.weight"])
+    assert torch.equal(model.layers[2]["self"].o.bias, theirs[f"{layer}attention.output.dense.bias"])
+    assert torch.equal(model.layers[2]["ffn"].fc2.weight, theirs[f"{layer}output.dense.weight"])
+    assert torch.equal(model.layers[2]["ffn"].ln.bias, theirs[f"{layer}output.LayerNorm.{norm[1]}"])
+    assert torch.equal(model.layers[0]["self"].ln.weight, theirs[f"{prefix}encoder.layer.0.attention.output.LayerNorm.{norm[0]}"])
+    assert torch.equal(model.ln_in.weight, theirs[f"{prefix}embeddings.LayerNorm.{norm[0]}"])
+    ours, before = dict(model.named_parameters()), dict(plain.named_parameters())
+    same = {name for name in ours if torch.equal(ours[name], before[name])}
+    assert same == {name for name in ours if "cross" in name or name.split(".")[0] in ("query_tokens", "ln_kv", "proj")}
+
+
+def test_bert_weights_that_do_not_fit_are_refused(tmp_path):
+    bert_file(tmp_path / "wide.safetensors", hidden=24, ffn=8, layers=3)
+    with pytest.raises(FewshotError, match=r"is \[24\], and the Q-Former's \[16\]; take BERT's sizes"):
+        start_from_bert(small(), tmp_path / "wide.safetensors")
+    bert_file(tmp_path / "short.safetensors", hidden=16, ffn=8, layers=2)
+    with pytest.raises(FewshotError, match=r"has no encoder.layer.2"):
+        start_from_bert(small(), tmp_path / "short.safetensors")
+    (tmp_path / "pickle.bin").write_bytes(b"not that")
+    with pytest.raises(FewshotError, match="no safetensors file"):
+        start_from_bert(small(), tmp_path / "pickle.bin")
+
+
+def test_the_method_takes_berts_weights(tmp_path):
+    bert_file(tmp_path / "bert.safetensors")
+    start = TextAdapter(tiny.clip(), tiny.task(), make_config(TextAdapter, {**QUICK, "bert": str(tmp_path / "bert.safetensors")}))
+    plain = TextAdapter(tiny.clip(), tiny.task(), make_config(TextAdapter, QUICK))
+    assert not torch.equal(start.make_converter().layers[0]["self"].q.weight, plain.make_converter().layers[0]["self"].q.weight)
+    assert start.learned() == plain.learned()  # counted without the file
+
+
+def test_the_shift_goes_a_share_of_the_way():
+    t, i = (x.float() for x in features(40, 6))
+    half = closed_form("mean_shift", t, i, share=0.5)
+    assert torch.allclose(half(t) - t, (i.mean(dim=0) - t.mean(dim=0)) / 2, atol=1e-6)
+    none, whole = fitted(converter="mean_shift", shift=0.0), fitted(converter="mean_shift")
+    assert torch.allclose(none.converted(3)[0], none.texts(3)[0], atol=1e-6)
+    assert not torch.allclose(whole.converted(3)[0], whole.texts(3)[0], atol=1e-2)
+
+
+def test_stage_2_may_have_sentences_of_its_own(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        lines = {c: [f"{name} {c.replace('_', ' ')} {i}" for i in range(3)] for c in tiny.NAMES}
+        (tmp_path / f"{name}.json").write_text(json.dumps(lines))
+    made = []
+    original = Bank.__init__
+
+    def spy(self, clip, lines, *rest):
+        made.append(lines[0][0].split()[0])
+        original(self, clip, lines, *rest)
+
+    monkeypatch.setattr(Bank, "__init__", spy)
+    first, second = str(tmp_path / "one.json"), str(tmp_path / "two.json")
+    both = fitted(texts_from=first, stage2_texts=second)
+    assert made == ["two", "one"]  # the heads', then the converter's
+    expected = tiny.clip().encode_text([f"two {c.replace('_', ' ')} 0" for c in tiny.NAMES])
+    assert torch.allclose(both.texts(1)[0], unit(expected), atol=1e-5)
+    made.clear()
+    fitted(texts_from=first)
+    assert made == ["one"]
+
+
+def test_sentences_that_name_another_class_can_be_left_out(tmp_path):
+    lines = {"forest": ["The forest is green.", "Unlike a grizzly bear, it is still."]}
+    lines |= {name: [f"It is {name}.", "It is wide."] for name in tiny.NAMES if name != "forest"}
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(lines))
+    found = texts.sentences("x", tiny.NAMES, str(path), drop_others=True)
+    assert found[tiny.NAMES.index("forest")] == ["The forest is green."] and len(found[0]) == 2
+    assert list(fitted(texts_from=str(path), drop_other_names=True, grid=(1, 2)).heads) == [1]  # the fewest of a class
+    path.write_text(json.dumps({**lines, "forest": lines["forest"][1:]}))
+    with pytest.raises(FewshotError, match="every sentence about 'forest' names another class"):
+        texts.sentences("x", tiny.NAMES, str(path), drop_others=True)
+
+
+def test_another_class_is_told_by_its_spelling_in_the_sentences_too(tmp_path):
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps({"Crow": ["A crow.", "Larger than a jay."], "Florida Jay": ["A scrub-jay.", "No crow."]}))
+    (tmp_path / "own.meta.json").write_text(json.dumps({"names": {"Florida Jay": "jay"}}))
+    assert texts.sentences("x", ["Crow", "Florida Jay"], str(path), drop_others=True) == [["A crow."], ["A scrub-jay."]]
+
+
+def test_select_val_takes_the_best_step_and_of_equals_the_last():
+    from fewshot.data.features import image_features
+
+    model = fitted(select="val", steps=40, grid=(1, 3))
+    assert sorted(model.looks) == list(range(2, 41, 2)) and model.chosen["step"] in model.looks
+    task = tiny.task()
+    x, labels = image_features(tiny.clip(), task.val, progress=False), torch.as_tensor(task.val.labels)
+    right = {}
+    for step, heads in model.looks.items():
+        model.heads = heads
+        right |= {(step, m): value for m, value in model.accuracies(x, labels).items()}
+    best = [at for at in right if right[at] == max(right.values())]
+    fewest = min(m for _, m in best)
+    assert model.chosen["texts"] == fewest
+    assert model.chosen["step"] == max(step for step, m in best if m == fewest)
+    assert torch.equal(model.weight, model.looks[model.chosen["step"]][fewest][0])
+    assert "step" not in fitted().chosen and not fitted().looks
+
+
+def test_looks_are_copies_and_the_last_is_the_head():
+    model = fitted(select="val", steps=40, lr=0.01)
+    plain = fitted(steps=40, lr=0.01)
+    assert torch.equal(model.looks[40][3][0], plain.heads[3][0]) and torch.equal(model.looks[40][3][1], plain.heads[3][1])
+    assert not torch.equal(model.looks[2][3][0], model.looks[40][3][0])
+    assert not torch.equal(model.looks[2][3][1], model.looks[40][3][1])
+
+
+@pytest.fixture
+def attributes(tmp_path):
+    """The lists of a CUB of two classes with three kinds of attributes."""
+    folder = tmp_path / "CUB_200_2011"
+    (folder / "attributes").mkdir(parents=True)
+    names = ["has_bill_shape::curved_(up_or_down)", "has_bill_shape::hooked_seabird", "has_wing_color::blue"]
+    names += ["has_wing_color::grey", "has_size::small_(5_-_9_in)"]
+    (tmp_path / "attributes.txt").write_text("".join(f"{i + 1} {name}\n" for i, name in enumerate(names)))
+    (folder / "classes.txt").write_text("1 001.Black_footed_Albatross\n2 073.Blue_Jay\n")
+    (folder / "attributes" / "class_attribute_labels_continuous.txt").write_text("10 60 0 95.5 0\n40 40 99 1 70\n")
+    return folder
+
+
+def test_attributes_become_sentences_the_surest_first(attributes):
+    from fewshot.texts.attributes import attribute_sentences
+
+    albatross, jay = attribute_sentences(["Black footed Albatross", "blue_jay"], attributes)
+    assert albatross == [
+        "The Black footed Albatross is a bird whose wing color is grey.",
+        "The Black footed Albatross is a bird whose bill shape is hooked seabird.",
+    ]  # no picture says a size
+    assert jay == [
+        "The blue jay is a bird whose wing color is blue.",
+        "The blue jay is a bird whose size is small.",
+        "The blue jay is a bird whose bill shape is curved.",
+    ]
+
+
+def test_attributes_that_are_not_there_are_said(attributes, monkeypatch):
+    from fewshot.texts.attributes import attribute_sentences
+
+    with pytest.raises(FewshotError, match="'forest' is no class of CUB's attributes"):
+        attribute_sentences(["forest"], attributes)
+    (attributes / "classes.txt").write_text("1 001.Blue_Jay\n")
+    with pytest.raises(FewshotError, match="do not fit together"):
+        attribute_sentences(["Blue Jay"], attributes)
+    (attributes.parent / "attributes.txt").unlink()
+    with pytest.raises(FewshotError, match="attributes.txt.*unpack the whole"):
+        attribute_sentences(["Blue Jay"], attributes)
+    monkeypatch.setenv("FEWSHOT_DATA", str(attributes / "nowhere"))
+    with pytest.raises(FewshotError, match="cub is not on this disk"):
+        texts.sentences("cub", ["Blue Jay"], texts.ATTRIBUTES)
+
+
+def test_the_later_options_leave_the_stamps_of_stored_rows_as_they_are():
+    from fewshot.methods.method import settings_of
+
+    later = {"stage2_texts", "drop_other_names", "bert", "shift", "select"}
+    assert not later & set(settings_of(TextAdapter.Config()))
+    assert settings_of(TextAdapter.Config(select="val"))["select"] == "val"
+
+
 # -- heads -----------------------------------------------------------------------------------------------------------------
 
 
@@ -387,6 +575,8 @@ def test_farthest_takes_the_least_like_those_before():
 @pytest.mark.parametrize(
     ("config", "message"),
     [({"loss": "swaped"}, "did you mean 'swapped'"), ({"kv": "token"}, "unknown kv"), ({"hidden": 30, "heads": 4}, "multiple"),
+     ({"bert": "x", "converter": "mlp"}, "start of a Q-Former"), ({"shift": 0.5}, "does not shift"),
+     ({"select": "best"}, "unknown select"), ({"bert": "nowhere.safetensors"}, "no such file; give model.safetensors"),
      ({"kv": "chunks", "chunks": 5}, "does not divide"), ({"same_class": "x"}, "same_class"), ({"texts": -1}, "from 0 on")],
 )  # fmt: skip
 def test_a_wrong_setting_is_one_sentence(config, message):

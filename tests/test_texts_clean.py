@@ -123,11 +123,6 @@ def test_an_apology_in_front_of_a_full_answer_is_only_dropped():
     assert clean(raw) == ["The bill is red.", "The eye is black.", "The tail is long."]
 
 
-def test_lines_that_name_another_class_are_wrong_labels():
-    lines = ["The Fish Crow is black.", "Smaller than an American crow.", "The bill is black."]
-    assert rules.without_others(lines, "Fish Crow", ["Fish Crow", "American Crow", "Crow"]) == [lines[0], lines[2]]
-
-
 def test_all_rules_together():
     raw = (
         "Sure! Here are 10 lines about the bird:\r\n\r\n1. **Bill:** The bill is long and “red”\n2. Its eyes are black.\n"

@@ -11,7 +11,7 @@ is our choice unless it says otherwise. Whatever the converter may see is said b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +21,11 @@ from fewshot.clip import unit
 from fewshot.converters import CLOSED, MLP, RIDGES, TRAINED, closed_form, pooled, train
 from fewshot.data.catalogue import known_as
 from fewshot.errors import FewshotError, unknown
-from fewshot.heads import SCALE, Pool, train_heads
-from fewshot.methods.method import Method
+from fewshot.heads import SCALE, Heads, Pool, train_heads
+from fewshot.methods.method import LATER, Method
 from fewshot.pair_losses import LOSSES, SAME_CLASS
 from fewshot.pairs import KEYS, PAIRS, Bank, Pairs, make_pairs, nearest
-from fewshot.qformer import QFormer
+from fewshot.qformer import QFormer, start_from_bert
 from fewshot.texts import POLICIES, domain_of, sentences
 
 # The paper's number of texts per class by shots (its table 1), chosen by it for the best accuracy.
@@ -34,11 +34,13 @@ PAPER = {
     "oxford_pets": {1: 20, 2: 3, 3: 30, 4: 5, 5: 10, 10: 1, 15: 1},
 }
 LINES = 10  # texts per class where the paper has no number: the lines its prompt asks for
+LOOKS = 20  # at the validation pictures, evenly over the steps of stage 2, where select="val"
 RIDGE = 0.1  # of the linear converter without validation pictures
 CHOICES = {
     "converter": (*TRAINED, *CLOSED), "kv": KEYS, "pool": ("mean", "first", "max_cos", "each"), "loss": LOSSES,
     "pairs": tuple(PAIRS), "match": ("random", "top_t"), "pick": ("first", "random", "diverse"),
     "mix": ("concat", "half"), "init": ("random", "zeroshot", "class_mean"), "name_policy": POLICIES,
+    "select": ("last", "val"),
 }  # fmt: skip
 
 
@@ -46,7 +48,8 @@ CHOICES = {
 class Config:
     texts: int | None = None  # m per class, 0: pictures only; None: chosen from `grid`, fixed: the paper's, or 10
     grid: tuple[int, ...] = (1, 2, 3, 4, 5, 10, 15, 20, 30)  # those that the sentences suffice for
-    texts_from: str = ""  # "": what ships for the data set; "templates": a control without LLM; or a JSON file
+    # "": what ships for the data set; without LLM, "templates", or "attributes" of CUB; or a JSON file
+    texts_from: str = ""
     name_policy: str = "keep"  # of the class name in a sentence: "keep", "mask", "prefix", "require"
     pick: str = "first"  # which m: "first" of the file, "random", "diverse" (each the farthest from those before)
     # stage 1
@@ -86,6 +89,12 @@ class Config:
     text_weight: float = 1.0
     init: str = "random"  # the start of W; "zeroshot" reads the names even without texts
     bias: bool = True
+    # options that came later
+    stage2_texts: str = field(default="", metadata=LATER)  # another source for stage 2 alone, named as in texts_from
+    drop_other_names: bool = field(default=False, metadata=LATER)  # leave out sentences that name another class
+    bert: str = field(default="", metadata=LATER)  # qformer: safetensors of BERT to start from; needs BERT's sizes
+    shift: float = field(default=1.0, metadata=LATER)  # mean_shift: share of the way from the mean text to the mean picture
+    select: str = field(default="last", metadata=LATER)  # "val": the step of stage 2 that is best on validation pictures
 
 
 class TextAdapter(Method):
@@ -106,6 +115,7 @@ class TextAdapter(Method):
         self.saw: tuple[str, ...] = ()  # ids of the pictures that the converter learned from
         self._learned: dict = {}  # the converter and what it reads: not part of the model, and not saved
         self.heads: dict[int, tuple[Tensor, Tensor | None]] = {}  # number of texts: W [C, D] and b [C], all of one training
+        self.looks: dict[int, dict] = {}  # select="val": the heads after so many steps
 
     def retarget(self, classnames: Sequence[str]) -> Method:
         return self.refuse_retarget(classnames, "it learns one weight vector per class")
@@ -129,10 +139,13 @@ class TextAdapter(Method):
             return MLP(d, residual=c.residual, rng=rng)
         pieces = c.chunks if c.kv == "chunks" else 0
         source = self.clip.text_width if c.kv == "tokens" else d // max(pieces, 1)
-        return QFormer(
+        made = QFormer(
             source, d, hidden=c.hidden, layers=c.layers, heads=c.heads, ffn=c.ffn, queries=c.queries,
             cross_every=c.cross_every, dropout=c.dropout, pieces=pieces, rng=rng,
         )  # fmt: skip
+        if c.bert and not made.proj.weight.is_meta:
+            start_from_bert(made, c.bert)
+        return made
 
     @torch.no_grad()
     def prepare(self, support) -> None:
@@ -142,20 +155,22 @@ class TextAdapter(Method):
         device = self.clip.device
         images = unit(image_features(self.clip, support, progress=False)).to(device)
         self.support = images, torch.as_tensor(support.labels).to(device)
-        lines = self.lines() if self.config.texts != 0 else []
+        c = self.config
+        lines = own = self.lines(c.texts_from) if c.texts != 0 else []
         if lines:
-            bank = self.bank(lines)
+            own = self.lines(c.stage2_texts) if c.stage2_texts else lines
+            bank = self.bank(own)
             self._learned = {"bank": bank, "order": self.order(bank)}
-            self.learn_converter(make_pairs(self.config.pairs, self, support, lines), bank)
-        self.train_heads(self.counts(lines))
+            self.learn_converter(make_pairs(c.pairs, self, support, lines), bank)
+        self.train_heads(self.counts(own))
         self.use(self.default(), {})
 
     # the sentences
 
-    def lines(self) -> list[list[str]]:
-        """The sentences of each class."""
-        c = self.config
-        return sentences(self.dataset, self.classnames, c.texts_from, c.name_policy, domain_of(self.template))
+    def lines(self, source: str) -> list[list[str]]:
+        """The sentences of each class from that source."""
+        c, domain = self.config, domain_of(self.template)
+        return sentences(self.dataset, self.classnames, source, c.name_policy, domain, c.drop_other_names)
 
     def bank(self, lines: list[list[str]]) -> Bank:
         c = self.config
@@ -203,7 +218,8 @@ class TextAdapter(Method):
         from fewshot.data.features import image_features
 
         c, device = self.config, self.clip.device
-        bank = own if pairs.by_class and c.pairs != "cross_dataset" else self.bank(pairs.lines)
+        same = pairs.by_class and c.pairs != "cross_dataset" and not c.stage2_texts
+        bank = own if same else self.bank(pairs.lines)
         if c.converter in ("identity", "noise"):
             self._learned["converter"] = closed_form(c.converter, own.features, own.features)
             return
@@ -216,7 +232,7 @@ class TextAdapter(Method):
         if c.converter in CLOSED:
             picture, place = (captions >= 0).nonzero(as_tuple=True)
             each = bank.features[captions[picture, place].to(device)], images[picture.to(device)]
-            self._learned |= {"each": each, "converter": closed_form(c.converter, *each, c.ridge or RIDGE)}
+            self._learned |= {"each": each, "converter": closed_form(c.converter, *each, c.ridge or RIDGE, c.shift)}
             if c.converter == "center":
                 self.center = each[1].mean(dim=0)
             return
@@ -284,17 +300,25 @@ class TextAdapter(Method):
         nothing = images[:0], labels[:0]
         sigma = c.sigma if c.converter == "noise" else 0.0
         pools = [Pool.of(pictures, self.converted(m) if m else nothing, c.text_weight, sigma) for m in counts]
+        self.looks = {}
+        every = max(1, c.steps // LOOKS)
+
+        def keep(step: int, stack) -> None:
+            if step % every == 0 or step == c.steps:
+                self.looks[step] = split(stack, counts)
+
         stack = train_heads(
             pools, *self.start(), [(self.rng(f"order {m}"), self.rng(f"noise {m}")) for m in counts],
             steps=c.steps, batch_size=c.batch_size, lr=c.lr, weight_decay=c.weight_decay, mix=c.mix, what=self.title,
+            keep=keep if c.select == "val" else None,
         )  # fmt: skip
-        self.heads = {m: (stack.weight[i], None if stack.bias is None else stack.bias[i]) for i, m in enumerate(counts)}
+        self.heads = split(stack, counts)
 
     def use(self, m: int, chosen: dict[str, float]) -> dict[str, float]:
         """Make the head of m texts the model's."""
         weight, bias = self.heads[m]
-        self.weight = weight.detach().clone()
-        self.bias = torch.zeros_like(self.bias) if bias is None else bias.detach().clone()
+        self.weight = weight.clone()
+        self.bias = torch.zeros_like(self.bias) if bias is None else bias.clone()
         return self.adopt({"texts": m, "converter_saw": len(self.saw), **chosen})
 
     def features(self, x: Tensor) -> Tensor:
@@ -309,7 +333,10 @@ class TextAdapter(Method):
 
     @torch.no_grad()
     def choose(self, features: Tensor, labels: Tensor) -> dict[str, float]:
-        """The ridge of the linear converter, then the number of texts with the best accuracy (fewest of equals)."""
+        """The ridge of the linear converter, then the number of texts with the best accuracy (fewest of equals).
+
+        With select="val" the step of stage 2 as well, of equals the last.
+        """
         if self.support is None:
             raise FewshotError(f"the {self.title} has no support features to train on again; select right after fit.")
         features, labels = features.to(self.clip.device), labels.to(self.clip.device)
@@ -319,8 +346,14 @@ class TextAdapter(Method):
             chosen["ridge"] = self.choose_ridge(unit(features), labels)
             if chosen["ridge"] != RIDGE:
                 self.train_heads(tuple(self.heads))
-        right = self.accuracies(features, labels)
-        return self.use(max(right, key=lambda m: (right[m], -m)), chosen)
+        found = {}
+        for step, heads in (self.looks or {c.steps: self.heads}).items():
+            self.heads = heads
+            found |= {(m, step): right for m, right in self.accuracies(features, labels).items()}
+        m, step = max(found, key=lambda at: (found[at], -at[0], at[1]))
+        if self.looks:
+            self.heads, chosen["step"] = self.looks[step], step
+        return self.use(m, chosen)
 
     def choose_ridge(self, images: Tensor, labels: Tensor) -> float:
         """The one whose converted sentences are nearest to the validation pictures of their class, in mean square."""
@@ -342,6 +375,12 @@ class TextAdapter(Method):
             scores = SCALE * x @ weight.t() + (0 if bias is None else bias)
             right[m] = 100 * float((scores.argmax(dim=1) == labels.to(x.device)).double().mean())
         return right
+
+
+def split(stack: Heads, counts: Sequence[int]) -> dict[int, tuple[Tensor, Tensor | None]]:
+    """A copy of each head of a stack, by its number of texts."""
+    weight, bias = stack.weight.detach().clone(), None if stack.bias is None else stack.bias.detach().clone()
+    return {m: (weight[i], None if bias is None else bias[i]) for i, m in enumerate(counts)}
 
 
 def farthest(features: Tensor) -> Tensor:
@@ -367,6 +406,10 @@ def check(c: Config, clip) -> None:
     sizes = (c.steps, c.converter_batch, c.layers, c.heads, c.queries, c.cross_every, c.chunks, c.top, c.ffn)
     if min(sizes) < 1 or (c.converter_steps or 1) < 1 or c.hidden % c.heads:
         raise FewshotError(f"{name} needs sizes and steps from 1 on, and hidden a multiple of heads.")
+    if c.bert and c.converter != "qformer":
+        raise FewshotError(f"bert= of {name} is the start of a Q-Former; converter={c.converter!r} has none.")
+    if c.shift != 1.0 and c.converter != "mean_shift":
+        raise FewshotError(f"shift= of {name} is a share of what mean_shift does; converter={c.converter!r} does not shift.")
     if c.converter == "qformer" and c.kv == "chunks" and clip.embed_dim % c.chunks:
         raise FewshotError(f"chunks={c.chunks} of {name} does not divide the {clip.embed_dim} numbers of a feature.")
     if c.converter == "qformer" and c.kv.startswith("tokens"):

@@ -119,7 +119,8 @@ _stack: dict = {}  # of the last training: its key, model, what it chose, second
 def shared(one: Run, task, clock):
     """(model, seconds of the whole stack) for a run of the text adapter; every other run is fitted by itself."""
     m = one.config.get("texts")
-    if one.method != NAME or m == 0 or one.target or one.selection or m not in (None, *COUNTS):
+    alone = one.method != NAME or one.target or one.selection or one.config.get("select") == "val"
+    if alone or m == 0 or m not in (None, *COUNTS):
         return _fit(one, task, clock)
     base = replace(one, config={name: value for name, value in one.config.items() if name != "texts"})
     if _stack.get("key") != base.key:

@@ -15,22 +15,33 @@ from fewshot.paths import path_of
 
 FOLDER = Path(__file__).parent
 TEMPLATES = "templates"  # as `source`: no LLM, the 80 templates of zero-shot CLIP filled with the name
+ATTRIBUTES = "attributes"  # as `source`: no LLM, the attributes that people gave to CUB's pictures
 POLICIES = ("keep", "mask", "prefix", "require")
 
 
 def sentences(
-    dataset: str, classnames: Sequence[str], source: str = "", policy: str = "keep", domain: str = "object"
+    dataset: str,
+    classnames: Sequence[str],
+    source: str = "",
+    policy: str = "keep",
+    domain: str = "object",
+    drop_others: bool = False,
 ) -> list[list[str]]:
     """The sentences of each class, in the order of the file.
 
-    `source`: "" for what ships under the data set's name, "templates", or the path of a JSON file. `policy` of the class
-    name: "keep" as written; "mask" says "this {domain}" instead; "prefix" puts "name: " in front; "require" puts it in
-    front where the name is missing. Raises FewshotError when there is no file, or no sentence for a class.
+    `source`: "" for what ships under the data set's name, "templates", "attributes" (of cub), or the path of a JSON file.
+    `policy` of the class name: "keep" as written; "mask" says "this {domain}" instead; "prefix" puts "name: " in front;
+    "require" puts it in front where the name is missing. `drop_others` leaves out sentences that name another class.
+    Raises FewshotError when there is no file, or no sentence for a class.
     """
     if policy not in POLICIES:
         raise unknown("name_policy", policy, POLICIES)
     if source == TEMPLATES:
         found, others = [filled(name) for name in classnames], {}
+    elif source == ATTRIBUTES:
+        from fewshot.texts.attributes import attribute_sentences
+
+        found, others = attribute_sentences(classnames), {}
     else:
         path = path_of(source) if source else shipped(dataset)
         table, others = read(path), spellings(path)
@@ -42,10 +53,29 @@ def sentences(
                     f"texts_from={TEMPLATES!r}."
                 )
             found.append(table[same(name)])
+    if drop_others:
+        found = without_others(classnames, found, others)
     return [
         [named(line, [name, *others.get(same(name), [])], policy, domain) for line in lines]
         for name, lines in zip(classnames, found)
     ]
+
+
+def without_others(
+    classnames: Sequence[str], found: Sequence[list[str]], spelt: dict[str, list[str]]
+) -> list[list[str]]:
+    """The sentences that name no class but their own, which would be a wrong label; `spelt` as `spellings` gives it.
+
+    Raises FewshotError for a class of which none is left.
+    """
+    from fewshot.texts.quality import Names
+
+    names = Names(dict.fromkeys(classnames), spelt)
+    kept = [[line for line in lines if not names.found(line) - {name}] for name, lines in zip(classnames, found)]
+    for name, lines in zip(classnames, kept):
+        if not lines:
+            raise FewshotError(f"every sentence about {name!r} names another class; leave drop_other_names off.")
+    return kept
 
 
 def shipped(dataset: str) -> Path:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from fewshot.errors import FewshotError
 from fewshot.texts.vocabulary import UNSEEN, words
@@ -127,13 +127,3 @@ def fitting(line: str, tokens: Callable[[str], int], most: int = POSITIONS) -> s
 def distinct(lines: Iterable[str]) -> list[str]:
     """Each line once, compared without case and punctuation."""
     return list({" ".join(words(line)): line for line in reversed(list(lines))}.values())[::-1]
-
-
-def without_others(lines: Sequence[str], name: str, others: Iterable[str]) -> list[str]:
-    """The lines that name no other class, which would be a wrong label; names inside the class's own do not count."""
-    from fewshot.texts import name_pattern, same
-
-    own = re.compile(name_pattern([name]), re.IGNORECASE)
-    names = [other for other in others if same(other) != same(name)]
-    patterns = [re.compile(name_pattern([other]), re.IGNORECASE) for other in names]
-    return [line for line in lines if not any(pattern.search(own.sub(" ", line)) for pattern in patterns)]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fewshot.cache import atomic_write, cache_dir, writing
+from fewshot.cache import CACHE_REMEDY, atomic_write, cache_dir, writing
 from fewshot.errors import FewshotError, unknown
 from fewshot.paths import path_of
 from fewshot.texts.chat import Chat
@@ -248,7 +248,7 @@ def _kept(path: Path) -> dict | None:
 
 def _store(path: Path, answer: dict) -> None:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    with writing(path, "set FEWSHOT_CACHE to a folder with more room") as temporary:
+    with writing(path, CACHE_REMEDY) as temporary:
         temporary.write_text(json.dumps(answer | {"time": now}, ensure_ascii=False, indent=1), encoding="utf-8")
 
 

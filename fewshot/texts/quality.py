@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -52,7 +53,7 @@ def report(path: Path) -> Report:
     path = Path(path)
     table = _read(path)
     pairs = [(name, line) for name, lines in table.items() for line in lines]
-    own = _Names(table, _spellings(path))
+    own = Names(table, _spellings(path))
     found = [own.found(line) for _, line in pairs]
     lengths = [len(words(line)) for _, line in pairs]
     plain = [" ".join(words(line)) for _, line in pairs]
@@ -163,10 +164,10 @@ def near_pairs(sets: list[set[str]], classes: list[str], least: float = NEAR) ->
     return [(i, j) for i, j in found if classes[i] != classes[j]]
 
 
-class _Names:
+class Names:
     """Every spelling of every class, looked up word by word, the longest first: "Blue Jay" is not a "Jay"."""
 
-    def __init__(self, table: dict[str, list[str]], spelt: dict[str, list[str]]):
+    def __init__(self, table: Iterable[str], spelt: dict[str, list[str]]):
         from fewshot.texts import same
 
         self.of: dict[tuple[str, ...], str] = {}
