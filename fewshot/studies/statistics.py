@@ -65,22 +65,31 @@ def statement(
     alone: pd.DataFrame | None = None,
 ) -> str:
     """What can be told apart and what cannot: one sentence a line. `against` is a title, the others as in the tables."""
-    said = [*_of_ranks(rows, shots), *_of_tests(rows, shots, against), *_of_intervals(rows, shots, against)]
-    said += [*_of_noise(rows, shots), *_of_calibration(confident), *_of_costs(rows, cost_at, alone)]
+    said = [*_of_tests(rows, shots, against), *_of_intervals(rows, shots, against), *_of_noise(rows, shots)]
+    said += [*_of_calibration(confident), *_of_costs(rows, cost_at, alone)]
     return "\n".join(said) or "Nothing was run that could be compared."
 
 
 def published_statement(shots: Sequence[int]) -> str:
     """The same tests on the published table, one sentence per number of shots."""
-    said = [
-        f"Published, {_shots(k)}: {_ranked(one)} {_best_two(published_scores(k), one)}"
-        for k, one in rankings(None, shots).items()
-    ]
-    return "\n".join(said) or "Nothing is published at these shots."
+    found = rankings(None, shots)
+    said = [f"Published, {_shots(k)}: {_ranked(one)} {_best_two(published_scores(k), one)}" for k, one in found.items()]
+    return "\n".join([*said, *_floor(found)]) or "Nothing is published at these shots."
 
 
-def _of_ranks(rows: pd.DataFrame, shots: Sequence[int]) -> list[str]:
-    return [f"{_shots(k)}: {_ranked(one)}" for k, one in rankings(rows, shots).items()]
+def _of_tests(rows: pd.DataFrame, shots: Sequence[int], against: str) -> list[str]:
+    said, found = [], rankings(rows, shots)
+    for k, one in found.items():
+        table = scores(rows, k)
+        text = f"{_shots(k)}: {_ranked(one)} {_best_two(table, one)}"
+        if against in table:
+            tests = ranks.pairs(table, against)
+            clear = tests[tests["p_holm"] < ALPHA]
+            better = int((clear["difference"] > 0).sum())
+            which = f" (better than {better}, worse than {len(clear) - better})" if len(clear) else ""
+            text += f" {against} differs from {len(clear)} of {len(tests)} others after Holm's correction{which}."
+        said.append(text)
+    return said + _floor(found)
 
 
 def _ranked(one: ranks.Ranking) -> str:
@@ -91,30 +100,22 @@ def _ranked(one: ranks.Ranking) -> str:
     return f"{best} has the best average rank, {one.average.iloc[0]:.1f} of {others + 1}{alike}; {apart}."
 
 
-def _of_tests(rows: pd.DataFrame, shots: Sequence[int], against: str) -> list[str]:
-    said = []
-    for k, one in rankings(rows, shots).items():
-        table = scores(rows, k)
-        text = f"{_shots(k)}: {_best_two(table, one)}"
-        if against in table:
-            found = ranks.pairs(table, against)
-            clear = found[found["p_holm"] < ALPHA]
-            better = int((clear["difference"] > 0).sum())
-            which = f" (better than {better}, worse than {len(clear) - better})" if len(clear) else ""
-            text += f" {against} differs from {len(clear)} of {len(found)} others after Holm's correction{which}."
-        said.append(text)
-    return said
-
-
 def _best_two(table: pd.DataFrame, one: ranks.Ranking) -> str:
     first, second = one.average.index[:2]
-    best, n = ranks.pairs(table[[first, second]]).iloc[0], one.datasets
-    pairs = len(one.average) * (len(one.average) - 1) // 2
-    text = f"The best two, {first} and {second}, differ by {_signed(best['difference'])} points, "
-    text += f"Wilcoxon p {p_value(best['p'])}."
-    if pairs > ranks.most_tests(n, ALPHA):
-        text += f" With {n} data sets and {pairs} pairs, no pair can pass Holm's correction."
-    return text
+    best = ranks.pairs(table[[first, second]]).iloc[0]
+    points = f"{_signed(best['difference'])} points, Wilcoxon p {p_value(best['p'])}"
+    return f"The best two ranks, {first} minus {second}: {points}."
+
+
+def _floor(found: dict[int, ranks.Ranking]) -> list[str]:
+    """Where Holm's rule for all pairs cannot be passed by any pair."""
+    sizes = dict.fromkeys((one.datasets, len(one.average)) for one in found.values())
+    pairs = {(n, k): k * (k - 1) // 2 for n, k in sizes}
+    return [
+        f"With {n} data sets and {count} pairs of methods, no pair can pass Holm's correction for all pairs."
+        for (n, _), count in pairs.items()
+        if count > ranks.most_tests(n, ALPHA)
+    ]
 
 
 def _of_intervals(rows: pd.DataFrame, shots: Sequence[int], against: str) -> list[str]:
@@ -167,5 +168,8 @@ def _of_costs(rows: pd.DataFrame, shots: int, alone: pd.DataFrame | None) -> lis
     best = found[found["front"]]
     if best.empty:
         return []
-    each = ", ".join(f"{_title(one.method)} ({one.seconds:.1f} s, {one.accuracy:.1f} %)" for one in best.itertuples())
+    each = ", ".join(
+        f"{_title(one.method)} ({one.seconds:.{2 if one.seconds < 1 else 1}f} s, {one.accuracy:.1f} %)"
+        for one in best.itertuples()
+    )
     return [f"Cost, {_shots(shots)}: on the front are {each}; seconds {best['measured'].iloc[0]}."]
