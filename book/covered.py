@@ -53,7 +53,7 @@ def link(entry: dict) -> str:
 
 
 def state(entry: dict, profile: str, folder: Path | None = None) -> str:
-    """How many of the rows that an item needs are there: "33 of 66", "682", or "not run"."""
+    """How many of the rows that an item needs are there: "33 of 66", "682", or "not run here"."""
     if "study" not in entry:
         return "–"
     frame = _frame(entry["study"], profile, folder)
@@ -64,7 +64,7 @@ def state(entry: dict, profile: str, folder: Path | None = None) -> str:
         frame = frame[frame[name].isin(wanted)]
     frame = frame.drop_duplicates("key")
     there, asked = int(frame["accuracy"].notna().sum()), len(frame)
-    return "not run" if not there else f"{there:,}" if there == asked else f"{there:,} of {asked:,}"
+    return ledger.NOT_HERE if not there else f"{there:,}" if there == asked else f"{there:,} of {asked:,}"
 
 
 @functools.cache

@@ -116,7 +116,7 @@ def test_rows_are_counted_once_and_partial_grids_say_so(tmp_path, monkeypatch):
         path.write_text("".join(line + "\n" for line in lines[:number]))
         return covered.state({**entry, **more}, "toy", path.parent)
 
-    assert [said(0), said(4), said(11)] == ["not run", "4 of 11", "11"]
+    assert [said(0), said(4), said(11)] == ["not run here", "4 of 11", "11"]
     assert said(11, of={"arm": ["Zero-shot CLIP"], "shots": [16]}) == "11"  # zero-shot stands at every number of shots
     assert covered.state(GOOD, "toy") == "–"
     with pytest.raises(FewshotError, match="method_table has no arm 'CoOpp'"):
