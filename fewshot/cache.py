@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from fewshot.errors import FewshotError
 from fewshot.paths import path_of
 
@@ -31,6 +33,31 @@ def cache_dir() -> Path:
             f"the cache folder {folder} cannot be created ({error.strerror}); set FEWSHOT_CACHE to a writable folder."
         ) from error
     return folder
+
+
+CACHE_REMEDY = "set FEWSHOT_CACHE to a writable folder with more room"
+
+
+@contextmanager
+def locked(path: str | os.PathLike, timeout: float = -1, remedy: str = CACHE_REMEDY) -> Iterator[None]:
+    """Hold a lock between processes; the operating system frees it when its holder dies.
+
+    Raises filelock.Timeout after `timeout` seconds (-1: never), FewshotError where the file of the lock cannot be made.
+    """
+    lock = FileLock(path, timeout=timeout)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise
+    except OSError as error:
+        raise FewshotError(
+            f"{Path(path).parent} cannot be written to ({error.strerror or error}); {remedy}."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -73,6 +73,10 @@ def evaluate(model: Method, images, classes: Sequence[str] | None = None, *, bat
     finally:
         model.train(was_training)
     logits = torch.cat(parts).float().cpu()  # [n, C]
+    if bad := int(logits.isnan().any(dim=-1).sum()):
+        raise FewshotError(
+            f"{model.title} gives {bad} of {len(labels)} pictures scores that are no numbers; fit it again with a lower lr."
+        )
     predictions = logits.argmax(dim=-1).numpy()
     accuracy = 100 * float(np.mean(predictions == labels))
     nll = float(torch.nn.functional.cross_entropy(logits, torch.as_tensor(labels)))

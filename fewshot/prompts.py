@@ -12,6 +12,7 @@ need not wait for the longest: they go through the tower in groups of about equa
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 from math import prod
@@ -68,6 +69,7 @@ class Prompts:
         self._by_end = torch.tensor(sorted(range(len(ends)), key=ends.__getitem__), device=self.eot.device)
         self._back = self._by_end.argsort()
         self._cuts: dict[tuple[int, int], list[int]] = {}
+        self._most = 0  # classes at a time that the memory has turned out to hold; 0: all, until it does not
 
     def _order_of_positions(self) -> Tensor:
         """[C, L]: which of [S, V_1..V_n, rest_0..] stands at each position."""
@@ -102,8 +104,34 @@ class Prompts:
 
         With `own` the context is [C, n, w], one per class. Leading axes stand for images with contexts of their own.
         `deep` maps a block index to vectors [n, w], as in TextTower.encode. `chunk` > 0 bounds memory: at most so many
-        classes at a time, whose activations are computed again in the backward pass.
+        classes at a time, whose activations are computed again in the backward pass; where the memory holds fewer, so many.
         """
+        while True:
+            most = min(filter(None, (chunk, self._most)), default=0)
+            try:
+                return self._features(context, own, deep, most)
+            except torch.OutOfMemoryError as error:
+                self._most = self._smaller(most, error)
+            # out here, where the exception no longer holds on to the tensors of the attempt
+            if context.is_cuda:
+                torch.cuda.empty_cache()
+
+    def _smaller(self, most: int, error: Exception) -> int:
+        """Half as many classes at a time as did not fit; says so once. FewshotError when it was a single one."""
+        if most == 1 or len(self.eot) == 1:
+            raise FewshotError(
+                "the prompt of a single class does not fit into the memory; lower batch_size, or use another device."
+            ) from error
+        most = -(-(most or len(self.eot)) // 2)
+        if not self._most:
+            warnings.warn(
+                f"the prompts of {len(self.eot)} classes do not fit into the memory together; they go in smaller groups from "
+                "here on, which takes longer and gives the same.",
+                stacklevel=4,
+            )
+        return most
+
+    def _features(self, context: Tensor, own: bool, deep: Mapping[int, Tensor] | None, chunk: int) -> Tensor:
         lead = context.shape[: -3 if own else -2]
         pieces = self._pieces(prod(lead), 0 if own else self.shared, chunk)
         if len(pieces) == 1:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from fewshot.cache import writing
+from fewshot.cache import locked, writing
 from fewshot.errors import FewshotError
 
 SCHEMA = 1
 FIRST = ("experiment", "method", "dataset", "shots", "seed", "accuracy", "n_test", "profile", "backbone", "pretrained")
 ORDER = ("experiment", "method", "dataset", "shots", "seed", "key")
+
+
+class Unwritable(FewshotError):
+    """A row that could not be stored because of the disk: the next one cannot be either."""
 
 
 class Rows:
@@ -67,7 +71,8 @@ class Rows:
     def append(self, row: dict) -> None:
         """Store one finished run, durably: when this returns, the row survives a crash.
 
-        Raises FewshotError for a key that is already there with the same stamp, and for numbers that are not finite.
+        Raises FewshotError for a key that is already there with the same stamp, and for numbers that are not finite;
+        Unwritable where the file cannot be written.
         """
         line = _line(row)
         with self._threads, self.lock():
@@ -77,26 +82,36 @@ class Rows:
                     f"{self.path} already holds the run {row['key']}; a finished run is stored only once."
                 )
             fresh = not self.path.exists()
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                os.ftruncate(file, self._end)  # what a killed writer left behind the last whole row
-                if self._end and not self._tail.endswith(b"\n"):
-                    line = b"\n" + line
-                try:
-                    os.lseek(file, 0, os.SEEK_END)
-                    if os.write(file, line) != len(line):
-                        raise OSError(28, "only part of the row fitted")
-                    os.fsync(file)
-                except OSError as error:
-                    os.ftruncate(file, self._end)
-                    raise FewshotError(
-                        f"{self.path} could not take the row ({error.strerror}); free some space."
-                    ) from error
-            finally:
-                os.close(file)
-            if fresh:
-                _sync_folder(self.path.parent)
+                self._write(line)
+                if fresh:
+                    _sync_folder(self.path.parent)
+            except OSError as error:
+                if fresh:
+                    self.path.unlink(missing_ok=True)
+                raise Unwritable(
+                    f"{self.path} could not take the row ({error.strerror or error}); free some space, or choose a writable "
+                    "place for the rows."
+                ) from error
             self._look()
+
+    def _write(self, line: bytes) -> None:
+        """Add a line behind the last whole row; on failure the file is as it was."""
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            os.ftruncate(file, self._end)  # what a killed writer left behind the last whole row
+            if self._end and not self._tail.endswith(b"\n"):
+                line = b"\n" + line
+            try:
+                os.lseek(file, 0, os.SEEK_END)
+                if os.write(file, line) != len(line):
+                    raise OSError(errno.ENOSPC, "only part of the row fitted")
+                os.fsync(file)
+            except OSError:
+                os.ftruncate(file, self._end)
+                raise
+        finally:
+            os.close(file)
 
     def tidy(self) -> None:
         """Rewrite the file sorted by experiment, method, data set, shots and seed, without replaced rows: a small diff."""
@@ -106,14 +121,10 @@ class Rows:
                 temporary.write_bytes(b"".join(map(_line, rows)))
             self._forget()
 
-    def lock(self, name: str = "append", timeout: float = -1) -> FileLock:
-        """An inter-process lock that belongs to this file; the operating system frees it when its holder dies."""
+    def lock(self, name: str = "append", timeout: float = -1) -> AbstractContextManager:
+        """An inter-process lock that belongs to this file; see fewshot.cache.locked."""
         folder = self.path.parent / f".{self.path.name}.locks"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FewshotError(f"{folder} cannot be created ({error.strerror}); choose a writable place.") from error
-        return FileLock(folder / name, timeout=timeout)
+        return locked(folder / name, timeout, "choose a writable place for the rows")
 
     def _forget(self) -> None:
         self._rows: dict[str, dict] = {}
@@ -193,7 +204,7 @@ def _line(row: dict) -> bytes:
         raise
     except ValueError as error:
         raise FewshotError(
-            f"the run {row['key']} holds a number that is not finite in {_not_finite(row)!r}."
+            f"the run {row['key']} holds a number that is not finite in {_not_finite(row)!r}; it is not stored, lower its lr."
         ) from error
     accuracy = json.loads(text).get("accuracy")
     if isinstance(accuracy, bool) or not isinstance(accuracy, int | float) or not 0 <= accuracy <= 100:

@@ -14,15 +14,16 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, as_completed
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from fewshot.errors import FewshotError, unknown
 from fewshot.paths import path_of
-from fewshot.rows import FIRST, Rows
+from fewshot.rows import FIRST, Rows, Unwritable
 
 ROOT = Path(__file__).resolve().parents[1]  # profiles/, published/, results/ and notebooks/ live beside the package
 ALL = -1  # shots: the whole training set, as CoOp's code writes it
@@ -357,7 +358,7 @@ def _task(one: Run):
 
 def _fit(one: Run, task, clock: Callable[[], float]):
     """(the fitted model, its seconds). Runs that differ in the target alone share one training, kept as a file."""
-    from fewshot.cache import cache_dir, writing
+    from fewshot.cache import CACHE_REMEDY, cache_dir, locked, writing
     from fewshot.methods.method import load_method
     from fewshot.training import fit
 
@@ -374,14 +375,13 @@ def _fit(one: Run, task, clock: Callable[[], float]):
     shared = replace(one, target="base" if one.target in HALVES else None, limit=None)
     name = _digest([shared.key, stamp(one), task.split_hash, _code()])
     path = cache_dir() / "models" / f"{name}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with locked(path.with_suffix(".lock")):
         took = path.with_suffix(".seconds")
         if path.is_file() and took.is_file():
             return load_method(path, clip), float(took.read_text())
         model, seconds = train()
         model.save(path)
-        with writing(took, "set FEWSHOT_CACHE to a folder with more room") as temporary:
+        with writing(took, CACHE_REMEDY) as temporary:
             temporary.write_text(repr(seconds))
     return model, seconds
 
@@ -444,7 +444,8 @@ def run_grid(
     Before the first run everything that the runs need is looked for (see fewshot.plan.require), so that a data set or weights
     that cannot be had stop the grid when nothing has been spent yet.
 
-    A failing run does not stop the others; at the end a FewshotError names the failures and where their tracebacks are.
+    A failing run does not stop the others; at the end a FewshotError names the failures and where their tracebacks are. A row
+    that cannot be stored stops the grid.
     Ctrl-C raises Interrupted; without an executor it loses the run under way, with one it waits for those under way.
     """
     from tqdm import tqdm
@@ -482,6 +483,8 @@ def run_grid(
                         _trace_path(rows, one).unlink(missing_ok=True)
                     except BrokenExecutor:
                         lost += 1
+                    except Unwritable:  # what comes after it would be lost as well
+                        raise
                     except Exception as error:
                         failed[one.key] = error
                         _keep_trace(rows, one, error)
@@ -715,8 +718,10 @@ def _trace_path(rows: Rows, one: Run) -> Path:
 
 def _keep_trace(rows: Rows, one: Run, error: BaseException) -> None:
     path = _trace_path(rows, one)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{one}\n{one!r}\n\n{''.join(traceback.format_exception(error))}")
+    text = f"{one}\n{one!r}\n\n{''.join(traceback.format_exception(error))}"
+    with suppress(OSError):  # on a full disk the sentence at the end has to do
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _failure(runs: Sequence[Run], rows: Rows, failed: dict, total: int) -> FewshotError:

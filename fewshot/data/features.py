@@ -10,12 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from fewshot.cache import cache_dir, writing
+from fewshot.cache import CACHE_REMEDY, cache_dir, locked, writing
 from fewshot.data.images import Images
 from fewshot.data.views import View, load_batch
 from fewshot.errors import FewshotError
@@ -50,8 +49,7 @@ def image_features(
         path = _path(clip, images, view)
         if (stored := _read(path, len(images), clip.embed_dim)) is not None:
             return stored
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock")):
             if (stored := _read(path, len(images), clip.embed_dim)) is None:
                 parts = path.with_suffix(".parts")
                 shards = [range(i, min(i + SHARD, len(images))) for i in range(0, len(images), SHARD)]
@@ -89,7 +87,7 @@ def _bar(total: int, progress: bool | None) -> tqdm:
 
 
 def _write(path: Path, features: torch.Tensor) -> None:
-    with writing(path, "set FEWSHOT_CACHE to a folder with more room") as temporary:
+    with writing(path, CACHE_REMEDY) as temporary:
         save_file({"features": features}, temporary)
 
 

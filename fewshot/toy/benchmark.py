@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from fewshot.cache import cache_dir, writing
+from fewshot.cache import CACHE_REMEDY, cache_dir, writing
 from fewshot.data.dataset import Dataset
 from fewshot.data.images import ImageArrays
 from fewshot.errors import unknown
@@ -169,7 +169,7 @@ def _drawn(name: str, splits: tuple[str, ...]) -> dict[str, np.ndarray]:
     if not path.exists():
         arrays = {k: v for split in splits for k, v in _draw_split(name, split).items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        with writing(path, "set FEWSHOT_CACHE to a folder with more room") as partial:
+        with writing(path, CACHE_REMEDY) as partial:
             save_file(arrays, partial)
     return load_file(path)
 
