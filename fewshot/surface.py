@@ -94,8 +94,8 @@ def distance(found: pd.DataFrame, on_val: pd.DataFrame, on_test: pd.DataFrame) -
         f"{best['beta']:.2f}, alpha {best['alpha']:.2f}. In steps of the search they are {_steps(on_val.index, chosen, best)}"
         f" (beta) and {_steps(on_val.columns, chosen, best)} (alpha) apart.",
         f"On the test the chosen pair is {best['test'] - chosen['test']:.1f} points below the best.",
-        f"{chosen['top']:.1f} % of the pairs are as good on validation as the chosen one, which is the first of them; "
-        f"on the test {100 * (on_test.to_numpy() >= best['test'] - 1e-9).mean():.1f} % are as good as the best.",
+        f"Of {on_val.size} pairs {_ties(on_val)} are as good on validation as the chosen one, which is the first of them; "
+        f"on the test {_ties(on_test)} as good as the best.",
     ]
     edge = [name for name, axis in (("beta", on_val.index), ("alpha", on_val.columns)) if chosen[name] == axis[-1]]
     if edge:
@@ -103,6 +103,10 @@ def distance(found: pd.DataFrame, on_val: pd.DataFrame, on_test: pd.DataFrame) -
             f"The chosen {' and '.join(edge)} is the last that is tried: a wider range might hold a better pair."
         )
     return "\n".join(said)
+
+
+def _ties(table: pd.DataFrame) -> int:
+    return int((table.to_numpy() >= table.to_numpy().max() - 1e-9).sum())
 
 
 def _steps(axis: pd.Index, one: pd.Series, other: pd.Series) -> str:

@@ -153,6 +153,7 @@ def test_epoch_table_pairs_seeds_and_counts_coops_epochs():
     assert "toy/dtd: 20 epochs of Tip-Adapter-F, 200 of CoOp: 10 times fewer." in said
     assert "toy/eurosat: 100 epochs of Tip-Adapter-F, 200 of CoOp: 2 times fewer." in said
     assert "CoOp with 20 epochs: +20.0 [+20.0, +20.0] points over 2 data sets." in said
+    assert "Each with its own number of epochs: +4.0 [+4.0, +4.0] points over 2 data sets." in said
 
 
 def test_view_table_says_what_the_most_views_add():
@@ -242,7 +243,7 @@ def test_distance_is_in_steps_points_and_ties():
     found = pd.DataFrame.from_dict(lines, orient="index", columns=["beta", "alpha", "validation", "test", "top"])
     said = surface.distance(found, on_val, on_test)
     assert "2 of 2 (beta) and 1 of 1 (alpha) apart" in said and "6.0 points below the best" in said
-    assert "16.7 % of the pairs" in said and "33.3 % are as good as the best" in said
+    assert "Of 6 pairs 1 are as good" in said and "on the test 2 as good" in said
     assert "beta and alpha is the last that is tried" in said
 
 

@@ -258,6 +258,8 @@ def epoch_statement(rows: pd.DataFrame, some: Sequence[str], shots: int) -> str:
     for other, what in ((epochs_label("coop", 20), "20 epochs"), (COOP, "its own number of epochs")):
         found = average(difference(rows, short, other, shots))
         said.append(f"{short}, minus CoOp with {what}: {shown(found)} points over {found.n} {found.unit}.")
+    own = average(difference(rows, TUNED, COOP, shots))
+    said.append(f"Each with its own number of epochs: {shown(own)} points over {own.n} {own.unit}.")
     return "\n".join(said)
 
 
