@@ -210,10 +210,11 @@ def _reproduce(options) -> None:
         raise FewshotError("--rows names the file of one experiment; give one, or leave --rows out.")
     for name, module in zip(names, modules, strict=True):
         stored = [] if options.recompute else stored_files(name, profile)
-        rows = Rows(options.rows or rows_file(name, profile)).path
-        print(f"{name}: {rows}", file=sys.stderr)
+        rows = Rows(options.rows or rows_file(name, profile))
+        rows.keys()  # a file that holds something else is refused before anything is said
+        print(f"{name}: {rows.path}", file=sys.stderr)
         runs = runs_of(module.arms(profile))
-        on_workers(runs, rows, options.workers, stored, getattr(module, "run_one", run))
+        on_workers(runs, rows.path, options.workers, stored, getattr(module, "run_one", run))
 
 
 def _rows(options) -> None:

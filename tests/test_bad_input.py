@@ -331,6 +331,7 @@ def test_plan(given, words, capsys, here):
     ("one file for two", "reproduce method_table selection --rows r.jsonl", "--rows", "give one"),
     ("negative workers", "reproduce method_table --workers -1", "--workers", "0 or more"),
     ("rows in a folder", "reproduce method_table --profile smoke --rows photos", "photos is a folder", "file name"),
+    ("foreign rows", "reproduce method_table --profile smoke --rows foreign.jsonl", "foreign.jsonl line 1", "delete"),
 )
 def test_reproduce(given, words, capsys, here):
     refused(capsys, here, given, words)
@@ -554,6 +555,8 @@ def test_parameters(given, words, here):
 @table(
     ("no such folder", lambda: from_folder("gone"), "gone does not exist", "looked in"),
     ("the folder of nobody", lambda: from_folder("~nobody-here/x"), "~nobody-here/x", "whole path"),
+    ("a name longer than any file's", lambda: fewshot.load_dataset("x" * 300), "too long", "check the path"),
+    ("a name with a null byte", lambda: fewshot.load_dataset("a\0b"), r"a\x00b", "check the path"),
     ("a picture", lambda: from_folder("photo.png"), "photo.png is a file", "one folder per class"),
     ("an empty folder", lambda: from_folder("profiles/folder.yaml"), "no class folders", "a folder of its own"),
     ("pictures without class folders", lambda: from_folder("photos/cat"), "4 pictures directly", "a folder of its own"),
