@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import statistics
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -42,8 +43,18 @@ def run_alone(one: Run) -> dict:
     from fewshot.cache import cache_dir
 
     with FileLock(cache_dir() / "training_time.lock"), _environment(OMP_NUM_THREADS=THREADS, MKL_NUM_THREADS=THREADS):
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent) as executor:
             return executor.submit(_alone, one).result()
+
+
+def _end_with_parent() -> None:
+    """A worker of an executor would wait for ever for one that was killed."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _alone(one: Run) -> dict:

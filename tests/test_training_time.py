@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -76,6 +81,37 @@ def test_a_run_alone_pays_for_its_features_counts_its_steps_and_knows_its_own_me
     if found["peak_memory_of"].endswith("(VmHWM)"):
         assert 200 < found["peak_memory_mb"] < 1500
     del ballast
+
+
+STARTER = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from fewshot.alone import _end_with_parent
+if __name__ == "__main__":
+    executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent)
+    print(executor.submit(os.getpid).result(), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks for a process by its number")
+def test_the_process_of_a_run_ends_when_its_parent_is_killed(tmp_path):
+    (tmp_path / "starter.py").write_text(STARTER)
+    with subprocess.Popen([sys.executable, str(tmp_path / "starter.py")], stdout=subprocess.PIPE, text=True) as starter:
+        worker = int(starter.stdout.readline())
+        os.kill(worker, 0)  # it lives
+        starter.kill()
+    status = Path(f"/proc/{worker}/status")
+    for _ in range(300):
+        try:
+            os.kill(worker, 0)
+            if status.exists() and "State:\tZ" in status.read_text():  # ended, and nobody has asked how
+                return
+        except (ProcessLookupError, FileNotFoundError):
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker outlives its parent")
 
 
 def test_variables_of_the_environment_come_back(monkeypatch):
