@@ -19,7 +19,7 @@ from fewshot.report import NOT_RUN, Table, _cell, _is_toy, _origin, _shots, use_
 from fewshot.runs import Profile, Run, grid
 from fewshot.studies import with_options
 
-LENGTHS = (300, 1000, 2000, 5000)  # steps of stage 1
+LENGTHS = (300, 1000, 2000)  # steps of stage 1; the profile paper has 2000
 LOSSES = {"swapped": "corrected", "printed": "as printed"}
 STYLES = {"swapped": ("#0072B2", "o", "-"), "printed": ("#A84800", "s", (0, (4, 2)))}
 

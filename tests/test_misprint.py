@@ -43,7 +43,7 @@ def test_lead_is_taken_seed_by_seed():
 
 def test_statement_says_where_the_corrected_loss_is_ahead():
     frame = pd.DataFrame([*rows_of([-2, -2.1, -1.9], 300), *rows_of([1, -1, 0.2], 1000), *rows_of([5, 5.1, 4.9], 2000)])
-    said = misprint.statement(frame, BOTH)
+    said = misprint.statement(frame, BOTH, (300, 1000, 2000, 5000))
     assert max(map(len, said.splitlines())) <= 90
     said = " ".join(said.split())
     assert "behind after 300 steps (−2.0 [" in said and "neither ahead nor behind for certain after 1000 steps" in said
