@@ -13,7 +13,7 @@ from fewshot.curves import WIDTH
 from fewshot.errors import FewshotError
 from fewshot.evaluation import evaluate
 from fewshot.methods.tip_adapter import TipAdapter
-from fewshot.report import Table, _cell, _signed, use_style
+from fewshot.report import Table, _cell, _signed, literal, use_style
 
 LOOKS = {  # of the marked pairs: marker, colour, size
     "initial (the authors')": ("X", "#E69F00", 9),
@@ -147,7 +147,7 @@ def heat_maps(on_val: pd.DataFrame, on_test: pd.DataFrame, found: pd.DataFrame, 
         bar.set_label("accuracy in percent", fontsize="small")
     axes[0].set_ylabel("beta: sharpness")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle(title, fontsize="small", color="#444444")
+    figure.suptitle(literal(title), fontsize="small", color="#444444")
     plt.close(figure)
     return figure
 

@@ -6,12 +6,13 @@ Wherever the published numbers of RN50 are drawn they have a panel of their own:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import pandas as pd
 
 from fewshot.curves import GRID, SIZES, WIDTH, look
 from fewshot.curves import ZERO_SHOT as GREY
-from fewshot.report import NOT_RUN, _average, _origin, _shots, use_style
+from fewshot.report import NOT_RUN, _average, _origin, _shots, literal, use_style
 from fewshot.studies.tip_adapter_study import (
     COOP,
     FREE,
@@ -62,7 +63,7 @@ def average_curves(rows: pd.DataFrame, shots: Sequence[int], datasets: Sequence[
                 linestyle=style.dashes, capsize=2, markersize=SIZES.get(style.marker, 6.5), label=arm,
             )  # fmt: skip
         _shot_axis(axis, shots)
-    what = f"{len(datasets)} data sets" if len(datasets) > 1 else datasets[0].removeprefix("toy/")
+    what = f"{len(datasets)} data sets" if len(datasets) > 1 else literal(datasets[0].removeprefix("toy/"))
     axes[0].set(title=f"here: {what}", ylabel="accuracy in percent")
     axes[1].set(title=PAPER_NAME)
     figure.legend(
@@ -78,7 +79,7 @@ def average_curves(rows: pd.DataFrame, shots: Sequence[int], datasets: Sequence[
 
 
 def difference_curves(rows: pd.DataFrame, shots: Sequence[int]):
-    """Differences against shots with 95 % intervals over the data sets, here and as published for RN50. A closed Figure."""
+    """Differences against shots with 95 % intervals, here and as published for RN50; a single run has none. A closed Figure."""
     import matplotlib.pyplot as plt
 
     use_style()
@@ -87,11 +88,11 @@ def difference_curves(rows: pd.DataFrame, shots: Sequence[int]):
         found = differences(source)
         for i, (pair, (colour, marker, dashes)) in enumerate(zip(PAIRS, LINES, strict=True)):
             own = found[(found["pair"] == name(*pair)) & found["shots"].isin(shots)]
-            own = own[own["n"] > 1]
+            bars = [(own["mean"] - own["low"]).replace(inf, 0), (own["high"] - own["mean"]).replace(inf, 0)]
             x = [list(shots).index(k) + 0.09 * (i - 2) for k in own["shots"]]
             axis.errorbar(
-                x, own["mean"], [own["mean"] - own["low"], own["high"] - own["mean"]], color=colour, marker=marker,
-                linestyle=dashes, capsize=2, linewidth=1.2, markersize=5, label=name(*pair),
+                x, own["mean"], bars, color=colour, marker=marker, linestyle=dashes,
+                capsize=2, linewidth=1.2, markersize=5, label=name(*pair),
             )  # fmt: skip
         axis.axhline(0, color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
         axis.set_xticks(range(len(shots)), [str(k) for k in shots])
@@ -149,7 +150,7 @@ def epoch_curves(rows: pd.DataFrame, some: Sequence[str], epochs: Sequence[int],
         axis.set_xlim(0.8, 260)
         axis.minorticks_off()
         axis.grid(color=GRID)
-        axis.set(title=dataset.removeprefix("toy/"), xlabel="epochs")
+        axis.set(title=literal(dataset.removeprefix("toy/")), xlabel="epochs")
         if axis.get_subplotspec().is_first_col():
             axis.set_ylabel("accuracy in percent")
     found = {t: h for axis in axes.flat for h, t in zip(*axis.get_legend_handles_labels(), strict=True)}

@@ -119,12 +119,14 @@ def test_difference_table_compares_published_with_published():
 
 def test_statement_follows_the_rows():
     said = study.statement(FRAME, [1, 16]).splitlines()
-    assert said[0] == "1 shot: Tip-Adapter − CoOp +5.0 [+5.0, +5.0] over 2 data sets: better than trained CoOp."
+    assert said[0] == "1 shot: Tip-Adapter − CoOp +5.0 [+5.0, +5.0] points over 2 data sets: better than trained CoOp."
     assert said[3].endswith("worse than no training.")
     other = study.statement(frame(zero=40, coop=60, free=50, tuned=55), [16])
     assert "−10.0" in other and "worse than trained CoOp" in other and "worth its training" in other
     mixed = FRAME.assign(accuracy=FRAME["accuracy"] + 20 * ((FRAME["arm"] == COOP) & (FRAME["dataset"] == SETS[0])))
     assert "undecided" in study.statement(mixed, [16])
+    one = FRAME[(FRAME["dataset"] == "toy/dtd") & (FRAME["seed"] == 1)]
+    assert "+5.0 (1 seed, no interval): undecided." in study.statement(one, [16])
     assert study.statement(FRAME[:0], [16]).splitlines()[0] == "16 shots: Tip-Adapter − CoOp not run."
 
 

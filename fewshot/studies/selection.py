@@ -27,7 +27,7 @@ from fewshot.optimism import (
     over_methods,
     points,
 )
-from fewshot.report import NOT_RUN, TITLES, Table, _average, _cell, _origin, _shots, _signed, use_style
+from fewshot.report import NOT_RUN, TITLES, Table, _average, _cell, _origin, _shots, _signed, literal, use_style
 from fewshot.runs import SELECTIONS, Profile, Run, grid
 from fewshot.studies import datasets_of
 from fewshot.studies.method_table import ALL_CLASS
@@ -310,7 +310,7 @@ def dataset_dots(rows: pd.DataFrame, methods: Sequence[str], shots: Sequence[int
             axis.text(0.5, 0.5, NOT_RUN, transform=axis.transAxes, ha="center", color="#666666", fontsize="small")
         axis.axvline(0, color=ZERO_SHOT, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
         axis.set(title=TITLES[method], yticks=range(len(datasets)))
-        axis.set_yticklabels([d.removeprefix("toy/") for d in datasets])
+        axis.set_yticklabels([literal(d.removeprefix("toy/")) for d in datasets])
         axis.grid(color=GRID)
         if place + columns >= len(methods):
             axis.set_xlabel("points")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fewshot import published
 from fewshot.differences import average, shown
-from fewshot.intervals import paired
+from fewshot.intervals import Effect, paired
 from fewshot.methods import get_method
 from fewshot.report import NOT_RUN, TITLES, Table, _average, _cell, _origin, _shots, _span
 from fewshot.runs import Profile, Run, grid
@@ -240,7 +240,7 @@ def statement(rows: pd.DataFrame, shots: Sequence[int]) -> str:
                 said.append(f"{_shots(k)}: {name(of, minus)} not run.")
                 continue
             verdict = {"above": above, "below": below, "undecided": "undecided"}[found.against(0)]
-            said.append(f"{_shots(k)}: {name(of, minus)} {shown(found)} over {found.n} {found.unit}: {verdict}.")
+            said.append(f"{_shots(k)}: {name(of, minus)} {_told(found)}: {verdict}.")
     return "\n".join(said)
 
 
@@ -257,9 +257,9 @@ def epoch_statement(rows: pd.DataFrame, some: Sequence[str], shots: int) -> str:
     short = epochs_label("tip_adapter_f", 20)
     for other, what in ((epochs_label("coop", 20), "20 epochs"), (COOP, "its own number of epochs")):
         found = average(difference(rows, short, other, shots))
-        said.append(f"{short}, minus CoOp with {what}: {shown(found)} points over {found.n} {found.unit}.")
+        said.append(f"{short}, minus CoOp with {what}: {_told(found)}.")
     own = average(difference(rows, TUNED, COOP, shots))
-    said.append(f"Each with its own number of epochs: {shown(own)} points over {own.n} {own.unit}.")
+    said.append(f"Each with its own number of epochs: {_told(own)}.")
     return "\n".join(said)
 
 
@@ -270,6 +270,10 @@ def name(of: str, minus: str) -> str:
     """How a difference of two arms is called."""
     short = {ZERO_SHOT: "zero-shot"}
     return f"{short.get(of, of)} − {short.get(minus, minus)}"
+
+
+def _told(found: Effect) -> str:
+    return shown(found) + (f" points over {found.n} {found.unit}" if found.n > 1 else "")
 
 
 def _seconds(values: pd.Series) -> str:
