@@ -49,6 +49,8 @@ def costs(rows: pd.DataFrame, shots: int, alone: pd.DataFrame | None = None) -> 
             timed, how = own, ALONE
     where = [set(timed.loc[timed["method"] == m, "dataset"]) for m in methods]
     there = sorted(set.intersection(*where)) if where else []
+    if how == ALONE and there != common:
+        how += f" on {', '.join(there) if len(there) < 3 else f'{len(there)} data sets'}"
     lines = []
     for method in methods if common and there else []:
         own, clock = part[part["method"] == method], timed[timed["method"] == method]

@@ -402,7 +402,7 @@ def test_seconds_measured_one_by_one_are_taken_where_every_method_has_them():
     alone["seconds_fit"] = alone["method"].map({"coop": 0.5, "gda": 3.0})
     found = costs.costs(frame, 4, alone).set_index("method")
     assert found["seconds"].to_dict() == {"coop": 0.5, "gda": 3.0} and found.loc["gda", "accuracy"] == 66
-    assert set(found["measured"]) == {costs.ALONE} and set(found["seconds_datasets"]) == {1}
+    assert set(found["measured"]) == {f"{costs.ALONE} on toy/c"} and set(found["seconds_datasets"]) == {1}
     partial = costs.costs(frame, 4, alone[alone["method"] == "gda"])
     assert set(partial["measured"]) == {costs.BESIDE}
 
