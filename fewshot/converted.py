@@ -35,7 +35,7 @@ def closeness(model, images) -> dict[str, float]:
     return {"own class": float(cos[own].mean()), "other classes": float(cos[~own].mean())}
 
 
-def gap_figure(model, images, texts: int = 5):
+def gap_figure(model, images, texts: int = 5, title: str = ""):
     """Pictures, sentences and converted sentences on the two main axes of all of them; each in the colour of its class."""
     import matplotlib.pyplot as plt
     import torch
@@ -59,7 +59,7 @@ def gap_figure(model, images, texts: int = 5):
         start += len(x)
     axis.set(xlabel=f"first axis ({shares[0]:.0%} of the variance)", ylabel=f"second axis ({shares[1]:.0%})")
     axis.legend()
-    axis.set_title(f"{model.dataset}, {model.config.converter}")
+    axis.set_title(title or f"{model.dataset}, {model.config.converter}")
     plt.close(figure)
     return figure
 
