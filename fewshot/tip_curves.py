@@ -6,7 +6,7 @@ Wherever the published numbers of RN50 are drawn they have a panel of their own:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
+from math import ceil, floor, inf, log10
 
 import pandas as pd
 
@@ -190,6 +190,10 @@ def seconds_curves(rows: pd.DataFrame, timed: pd.DataFrame, shots: Sequence[int]
         axes[1].text(0.5, 0.5, NOT_RUN, transform=axes[1].transAxes, ha="center", color="#666666")
     for axis in axes:
         axis.set_xscale("log")
+        low, high = (round_(log10(end)) for round_, end in zip((floor, ceil), axis.get_xlim(), strict=True))
+        axis.set_xticks([10.0**p for p in range(low, high + 1)], [f"{10.0**p:g}" for p in range(low, high + 1)])
+        axis.set_xlim(10.0**low, 10.0**high)
+        axis.minorticks_off()
         axis.grid(color=GRID)
         axis.set_xlabel("seconds to fit")
     k = int(timed["shots"].max()) if len(timed) else max(shots)
