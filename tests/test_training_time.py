@@ -191,7 +191,11 @@ def test_published_table_names_its_sources():
         PROGRAD: "200", PLOT: "930", LORA: "50",
     }  # fmt: skip
     assert table.loc[TITLES["cocoop"], "ms per picture"] == "160" and table.loc[LORA, "ms per picture"] == "–"
-    assert "KgCoOp README" in table.caption and "A100" in table.caption and "CoOp, 16 context vectors" in table.caption
+    assert (
+        "KgCoOp README" in table.caption
+        and "A100" in table.caption
+        and "(CoOp, 16 context vectors; PLOT++, both stages)" in table.caption
+    )
 
 
 # -- sentences ---------------------------------------------------------------------------------------------------------

@@ -169,10 +169,11 @@ def published_table() -> Table:
     methods = sorted({*minutes, *ms}, key=list(TITLES).index)
     lines = [(TITLES[m], str(minutes.get(m, "–")), str(ms.get(m, "–"))) for m in methods]
     table = Table(pd.DataFrame(lines, columns=["method", "minutes", "ms per picture"]).set_index("method"))
-    coop = _published_title(next(m for m in times["method"] if m.startswith("coop")))
-    table.caption = (
-        f"Published, not measured here. Minutes: CLIP-LoRA, table 1, {times['setting'].iloc[0]}; CoOp is {coop}. "
-    )
+    common = times["setting"].iloc[0]
+    notes = [_published_title(one.method) for one in times.itertuples() if "_ctx" in one.method]
+    rest = [(TITLES.get(one.method), one.setting.removeprefix(common).strip(", ")) for one in times.itertuples()]
+    notes += [f"{name}, {note}" for name, note in rest if note]
+    table.caption = f"Published, not measured here. Minutes: CLIP-LoRA, table 1, {common} ({'; '.join(notes)}). "
     table.caption += f"Milliseconds: {per_image['source'].iloc[0]}, {per_image['protocol'].iloc[0]}."
     return table
 
