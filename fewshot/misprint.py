@@ -7,7 +7,7 @@ that ends there is too short, whatever its accuracy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 
 import pandas as pd
@@ -157,3 +157,13 @@ def course(history: Sequence[float], near_nothing: float, every: int = 50, title
     axis.legend()
     plt.close(plate)
     return plate
+
+
+def reached(losses: Mapping[int, float], near_nothing: float) -> str:
+    """A line per length of training: whether its last loss {steps: loss} is below what being near no picture costs."""
+    lines = []
+    for steps, loss in losses.items():
+        below = 100 * (1 - loss / near_nothing)
+        said = f"{below:.0f} % below it" if below >= 1 else "still there: the sentences are hardly told apart"
+        lines.append(f"after {steps} steps: {loss:.4f}, {said}")
+    return "\n".join([f"Near no picture: {near_nothing:.4f}", *lines])

@@ -84,3 +84,9 @@ def test_a_converter_that_is_near_no_picture_pays_what_is_said(shots):
 def test_course_shows_the_loss_and_the_level():
     axis = misprint.course([0.2, 0.1, 0.05], 0.1).axes[0]
     assert list(axis.lines[0].get_xdata()) == [50, 100, 150] and set(axis.lines[1].get_ydata()) == {0.1}
+
+
+def test_a_loss_at_the_level_is_said_to_be_there():
+    said = misprint.reached({300: 0.0504, 900: 0.0499, 2000: 0.045}, 0.05).splitlines()
+    assert said[0] == "Near no picture: 0.0500" and said[3] == "after 2000 steps: 0.0450, 10 % below it"
+    assert "still there" in said[1] and "still there" in said[2] and "still there" not in said[3]
