@@ -28,7 +28,16 @@ MUST_SHOW = {
     "notebooks/quickstart": "img",
     "notebooks/method_table": "table",
     "notebooks/shot_curves": "img",
+    "notebooks/training_time": "table",
+    "notebooks/lora_ablation": "img",
+    "notebooks/base_to_new": "img",
+    "notebooks/transfer": "img",
+    "notebooks/tip_adapter_study": "img",
+    "notebooks/selection": "img",
+    "notebooks/statistics": "img",
+    "notebooks/claims": "img",
     "notebooks/llm_text_adapter": "table",
+    "book/coverage": "table",
     "notebooks/your_own_images": "img",
 }
 FEWEST_WORDS = 25

@@ -212,7 +212,7 @@ def test_fresh_measures_the_toy_rows_again_and_takes_the_others_as_they_are(tmp_
         result = {"key": one.key, "overrides": {}, "selection_asked": None, "accuracy": 60.0}
         stored.append({name: value for name, value in asdict(one).items() if name != "config"} | result)
 
-    def measure_again(todo, rows, executor):
+    def measure_again(todo, rows, executor, run_one):
         for one in todo:
             rows.append(stored.get(one.key) | {"accuracy": 61.5})
 
