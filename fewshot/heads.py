@@ -24,16 +24,21 @@ WARMUP = 50  # steps of a straight line up to the peak learning rate
 
 
 class Heads(nn.Module):
-    """logits = 100 x W^T + b of R heads at once."""
+    """logits = 100 x W^T + b of R heads at once; with a scale that learns, s x W^T + b, and s starts at 100."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, learn_scale: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight)  # [R, C, D]
         self.bias = None if bias is None else nn.Parameter(bias)  # [R, C]
+        self.stretch = nn.Parameter(torch.zeros(len(weight), 1, 1, device=weight.device)) if learn_scale else None
+
+    def weights(self) -> Tensor:
+        """[R, C, D]: what W would be with the constant 100 in front."""
+        return self.weight if self.stretch is None else self.stretch.exp() * self.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Unit features [R, B, D], or [B, D] for all, to [R, B, C]."""
-        scores = SCALE * x @ self.weight.transpose(1, 2)
+        scores = SCALE * x @ self.weights().transpose(1, 2)
         return scores if self.bias is None else scores + self.bias[:, None]
 
 
@@ -76,14 +81,14 @@ def head_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
 def train_heads(
     pools: Sequence[Pool], weight: Tensor, bias: Tensor | None, rngs: Sequence[tuple[torch.Generator, torch.Generator]],
     *, steps: int, batch_size: int, lr: float, weight_decay: float, mix: str = "concat", what: str = "heads",
-    keep: Callable[[int, Heads], None] | None = None,
+    learn_scale: bool = False, keep: Callable[[int, Heads], None] | None = None,
 ) -> Heads:  # fmt: skip
     """One head for each pool, all from the start W [C, D], b [C]; `rngs` are the pools' own, for order and noise.
 
     `keep(steps done, heads)` is called after every step.
     """
     r, device = len(pools), weight.device
-    heads = Heads(weight.repeat(r, 1, 1), None if bias is None else bias.repeat(r, 1))
+    heads = Heads(weight.repeat(r, 1, 1), None if bias is None else bias.repeat(r, 1), learn_scale)
     dealt = [pool.batches(batch_size, steps, mix, order) for pool, (order, _) in zip(pools, rngs)]
     width = max(rows.shape[1] for rows in dealt)
     # a pool smaller than the batch is filled up with rows of weight 0
@@ -92,7 +97,9 @@ def train_heads(
     x = torch.stack([F.pad(pool.x, (0, 0, 0, longest - len(pool.x))) for pool in pools])
     labels = torch.stack([F.pad(pool.labels, (0, longest - len(pool.labels))) for pool in pools])
     weights = torch.stack([F.pad(pool.weights, (0, longest - len(pool.weights))) for pool in pools])
-    optimizer = torch.optim.AdamW(heads.parameters(), lr=lr, weight_decay=weight_decay)
+    decays = [p for p in heads.parameters() if p is not heads.stretch]
+    groups = [{"params": decays}] + ([{"params": [heads.stretch], "weight_decay": 0.0}] if learn_scale else [])
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
     index = torch.arange(r, device=device)[:, None]
     noisy = any(pool.noise for pool in pools)
     with torch.enable_grad():

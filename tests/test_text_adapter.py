@@ -430,6 +430,21 @@ def test_looks_are_copies_and_the_last_is_the_head():
     assert not torch.equal(model.looks[2][3][1], model.looks[40][3][1])
 
 
+def test_a_scale_that_learns_ends_up_in_the_weights():
+    rng = torch.Generator().manual_seed(0)
+    x, labels, start = unit(torch.randn(12, 5, generator=rng)), torch.arange(12) % 3, torch.randn(3, 5, generator=rng) / 9
+    pool = Pool.of((x[:6], labels[:6]), (x[6:], labels[6:]))
+    given = dict(steps=1, batch_size=99, lr=0.1, weight_decay=0.5)
+    plain = train_heads([pool], start, None, [(rng, rng)], **given)
+    learned = train_heads([pool], start, None, [(rng, rng)], **given, learn_scale=True)
+    assert torch.allclose(plain.weight, learned.weight, atol=1e-6) and torch.equal(plain.weights(), plain.weight)
+    assert abs(float(learned.stretch.abs()) - 0.1) < 1e-4  # AdamW's first step is its rate; nothing decays
+    assert torch.allclose(learned.weights(), learned.stretch.exp() * plain.weight, atol=1e-6)
+    assert torch.allclose(learned(x), 100 * x @ learned.weights().transpose(1, 2))
+    model = fitted(learn_scale=True, lr=0.1, init="class_mean")
+    assert not torch.allclose(model.heads[3][0], fitted(lr=0.1, init="class_mean").heads[3][0], atol=1e-3)
+
+
 @pytest.fixture
 def attributes(tmp_path):
     """The lists of a CUB of two classes with three kinds of attributes."""
@@ -477,7 +492,7 @@ def test_attributes_that_are_not_there_are_said(attributes, monkeypatch):
 def test_the_later_options_leave_the_stamps_of_stored_rows_as_they_are():
     from fewshot.methods.method import settings_of
 
-    later = {"stage2_texts", "drop_other_names", "bert", "shift", "select"}
+    later = {"stage2_texts", "drop_other_names", "bert", "shift", "select", "learn_scale"}
     assert not later & set(settings_of(TextAdapter.Config()))
     assert settings_of(TextAdapter.Config(select="val"))["select"] == "val"
 

@@ -94,6 +94,7 @@ class Config:
     drop_other_names: bool = field(default=False, metadata=LATER)  # leave out sentences that name another class
     bert: str = field(default="", metadata=LATER)  # qformer: safetensors of BERT to start from; needs BERT's sizes
     shift: float = field(default=1.0, metadata=LATER)  # mean_shift: share of the way from the mean text to the mean picture
+    learn_scale: bool = field(default=False, metadata=LATER)  # of the logits, from 100 on; W takes it in after training
     select: str = field(default="last", metadata=LATER)  # "val": the step of stage 2 that is best on validation pictures
 
 
@@ -310,7 +311,7 @@ class TextAdapter(Method):
         stack = train_heads(
             pools, *self.start(), [(self.rng(f"order {m}"), self.rng(f"noise {m}")) for m in counts],
             steps=c.steps, batch_size=c.batch_size, lr=c.lr, weight_decay=c.weight_decay, mix=c.mix, what=self.title,
-            keep=keep if c.select == "val" else None,
+            learn_scale=c.learn_scale, keep=keep if c.select == "val" else None,
         )  # fmt: skip
         self.heads = split(stack, counts)
 
@@ -379,7 +380,7 @@ class TextAdapter(Method):
 
 def split(stack: Heads, counts: Sequence[int]) -> dict[int, tuple[Tensor, Tensor | None]]:
     """A copy of each head of a stack, by its number of texts."""
-    weight, bias = stack.weight.detach().clone(), None if stack.bias is None else stack.bias.detach().clone()
+    weight, bias = stack.weights().detach().clone(), None if stack.bias is None else stack.bias.detach().clone()
     return {m: (weight[i], None if bias is None else bias[i]) for i, m in enumerate(counts)}
 
 

@@ -12,7 +12,7 @@ from textwrap import fill
 
 import pandas as pd
 
-from fewshot import misprint, sentences_elsewhere
+from fewshot import misprint, open_points, sentences_elsewhere
 from fewshot.curves import GRID, WIDTH
 from fewshot.differences import average
 from fewshot.intervals import Effect, paired
@@ -74,8 +74,8 @@ def arms(
     elsewhere: Sequence[int] = sentences_elsewhere.SHOTS,
     limit: int | None = None,
 ) -> dict[str, list[Run]]:
-    """Everything the notebook shows: table 1 and figure 4, baselines, options at `few` shots on the first data set, the two
-    forms of equation (4) after `lengths` steps, and the same sentences in other methods at `elsewhere` shots.
+    """Everything the notebook shows: table 1, figure 4 and baselines; options at `few` shots on the first data set; the two
+    forms of equation (4) after `lengths` steps; and the same sentences in other methods at `elsewhere` shots.
 
     None: the paper's data sets and shots, or the toy's.
 
@@ -112,6 +112,7 @@ def arms(
                 chosen = {"converter": converter, option: value}
                 differs = {name: v for name, v in chosen.items() if v != _default(name)}
                 found[label(option, value, converter)] = asked(*first, **differs)
+    found |= open_points.arms(variant(profile), datasets[0], few, seeds, SIMPLE, limit)
     found |= misprint.arms(variant(profile), datasets, few, seeds, lengths, limit)
     return found | sentences_elsewhere.arms(profile, datasets, elsewhere, seeds, limit)
 
