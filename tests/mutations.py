@@ -318,6 +318,21 @@ MUTATIONS = (
         ("test_methods_features.py::test_the_search_prefers_large_c_in_the_sweep_and_the_left_end_after",),
     ),
     Mutation(
+        "methods/fine_tune.py", "self.encoder.eval()", "pass",
+        "fine-tuning: batch norm sees train mode",
+        ("test_fine_tune.py::test_statistics_of_batch_norm_stay",),
+    ),
+    Mutation(
+        "methods/fine_tune.py", "share * self.bias", "self.bias",
+        "fine-tuning: the bias is not interpolated",
+        ("test_fine_tune.py::test_tested_weights_lie_between_start_and_end_and_training_sees_the_end_alone",),
+    ),
+    Mutation(
+        "methods/fine_tune.py", "self.clip.logit_scale * self.clip.zero_shot_weights", "self.clip.zero_shot_weights",
+        "fine-tuning: the head starts without the temperature",
+        ("test_fine_tune.py::test_it_starts_as_zero_shot_with_the_templates_classifier",),
+    ),
+    Mutation(
         "methods/text_adapter.py", "return SCALE * self.features(x) @", "return SCALE * x @",
         "text adapter: image features are not normalised",
         parity("text_adapter"),

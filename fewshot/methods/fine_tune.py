@@ -91,13 +91,13 @@ class FineTune(Method):
         return encoder, torch.lerp(self.start, self.weight, share), share * self.bias
 
     def backward(self, x: Tensor, labels: Tensor) -> Tensor:
-        total = torch.zeros((), device=labels.device)
+        losses = []
         for part, own in zip(x.split(self.config.chunk), labels.split(self.config.chunk), strict=True):
             loss = F.cross_entropy(self.logits(part), own, reduction="sum") / len(labels)
             loss.backward()
-            total += loss.detach()
+            losses.append(loss.detach())
         nn.utils.clip_grad_norm_(self.parameters(), self.config.max_norm)
-        return total
+        return torch.stack(losses).sum()
 
     def epochs(self) -> int:
         """10, as on ImageNet."""
