@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -125,6 +126,20 @@ def _needs(value: str, kind: str, what: str) -> str:
     return value
 
 
+_ENCODED: WeakKeyDictionary = WeakKeyDictionary()  # of each CLIP: the last lists of sentences and their features
+LISTS = 4
+
+
+def encoded(clip: Clip, lines: tuple[str, ...]) -> Tensor:
+    """Unit features [n, D] of sentences; those of the last few lists are kept, since the runs of a grid share them."""
+    kept = _ENCODED.setdefault(clip, {})
+    if lines not in kept:
+        kept[lines] = unit(clip.encode_text(clip.tokenize(list(lines))))
+        if len(kept) > LISTS:
+            del kept[next(iter(kept))]
+    return kept[lines]
+
+
 class Bank:
     """Sentences in groups (classes, or pictures), encoded once: unit features [n, D] and what a converter reads of them.
 
@@ -136,15 +151,14 @@ class Bank:
     def __init__(self, clip: Clip, lines: Sequence[Sequence[str]], kind: str = "pooled", pieces: int = 8) -> None:
         self.kind, self.pieces = kind, pieces
         flat = [line for some in lines for line in some]
-        tokens = clip.tokenize(flat)
-        self.features = unit(clip.encode_text(tokens))
+        self.features = encoded(clip, tuple(flat))
         counts = torch.tensor([len(some) for some in lines])
         self.group = torch.repeat_interleave(torch.arange(len(lines)), counts)  # [n]
         first = counts.cumsum(0) - counts
         rows = first[:, None] + torch.arange(int(counts.max()))
         self.members = rows.masked_fill(torch.arange(rows.shape[1]) >= counts[:, None], -1)  # [G, M], -1: none
         if kind.startswith("tokens"):
-            tower = clip.require_text(f"kv={kind!r}")
+            tower, tokens = clip.require_text(f"kv={kind!r}"), clip.tokenize(flat)
             eot = tower.eot(tokens)
             tokens = tokens[:, : int(eot.max()) + 1]
             parts = [self._sequence(tower, part, tokens.shape[1]) for part in tokens.split(256)]

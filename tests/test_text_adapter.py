@@ -17,7 +17,7 @@ from fewshot.heads import Pool, train_heads
 from fewshot.methods.method import load_method, make_config
 from fewshot.methods.text_adapter import PAPER, TextAdapter, farthest
 from fewshot.pair_losses import LOSSES, pair_loss
-from fewshot.pairs import PAIRS, Bank, make_pairs
+from fewshot.pairs import LISTS, PAIRS, Bank, make_pairs
 from fewshot.qformer import QFormer, start_from_bert
 from fewshot.training import fit
 
@@ -283,6 +283,20 @@ def test_every_option_trains_and_its_texts_have_the_labels_of_their_classes(opti
     assert torch.bincount(labels).tolist() == [per_class] * 4
     assert x.shape == (4 * per_class, 32) and torch.allclose(x.norm(dim=1), torch.ones(len(x)), atol=1e-5)
     assert set(model.accuracies(torch.randn(4, 32), torch.arange(4))) == {1, 3}
+
+
+def test_a_list_of_sentences_is_encoded_once_and_only_the_last_lists_are_kept(monkeypatch):
+    clip, asked = tiny.clip(), []
+    original = type(clip).encode_text
+    monkeypatch.setattr(type(clip), "encode_text", lambda self, tokens: asked.append(1) or original(self, tokens))
+    first = Bank(clip, [["a cat", "a dog"], ["a cow"]]).features
+    assert torch.equal(Bank(clip, [["a cat"], ["a dog", "a cow"]]).features, first) and len(asked) == 1
+    assert torch.allclose(first, unit(original(clip, clip.tokenize(["a cat", "a dog", "a cow"]))))
+    for i in range(LISTS):
+        Bank(clip, [[f"number {i}"]])
+    assert len(asked) == 1 + LISTS
+    Bank(clip, [["a cat", "a dog"], ["a cow"]])
+    assert len(asked) == 2 + LISTS
 
 
 def test_the_nearest_texts_of_a_picture_are_of_its_class():
