@@ -269,7 +269,7 @@ def dataset_names() -> list[str]:
 def run(one: Run, fit: Callable | None = None) -> dict:
     """Draw the task, fit, test. Returns the row: the whole description, the result, and what it cost.
 
-    `fit(one, task, clock)` gives (model, seconds) where runs can share a training; see `fewshot.text_report.shared`.
+    `fit(one, task, clock)` gives (model, seconds) where runs can share a training; see `fewshot.studies.llm_text_adapter.shared`.
 
     `seconds_fit` is preparation and training, `seconds_evaluate` the test; `peak_memory_mb` is the largest allocation
     of this run on a GPU, and the peak of the whole process so far on a CPU (`peak_memory_of` says which).
