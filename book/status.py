@@ -64,8 +64,9 @@ def fresh_text(folder: Path) -> str:
         frames = [Rows(rows).frame() for rows in sorted(folder.glob("*.jsonl"))]
         seconds = sum(computing_seconds(frame) for frame in frames if len(frame))
         return (
-            "`make book FRESH=1` measures all rows again. It has not been timed as a whole on these rows; when they were stored "
-            f"they took {seconds / 3600:.1f} hours of computing (the sum of their own seconds), {seconds / 7200:.1f} on two cores.\n"
+            "`make book FRESH=1` measures all rows again. It has not been timed as a whole on these rows; when they were "
+            f"stored they took {seconds / 3600:.1f} hours of computing (the sum of their own seconds), "
+            f"{seconds / 7200:.1f} on two cores.\n"
         )
     took = json.loads(file.read_text())
     return (
