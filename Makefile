@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 PIP := $(BIN)/python -m pip install -qq
-UV := UV_SYSTEM_CERTS=true UV_NATIVE_TLS=true $(BIN)/uv pip install -q --python $(BIN)/python
+UV := UV_SYSTEM_CERTS=true UV_NATIVE_TLS=true $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python
 STRIP := nbstripout --keep-id --keep-count --extra-keys "metadata.papermill cell.metadata.papermill cell.metadata.execution metadata.language_info metadata.widgets"
 
 .PHONY: book test unit mutations strip lock links clean
