@@ -10,6 +10,7 @@ import os
 import statistics
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -37,7 +38,8 @@ def run_alone(one: Run) -> dict:
 
     More columns than other rows have: `steps` and `training_images` (pictures that the training loop has seen, repeats
     counted; 0 where there is no such loop), `n_classes` and `seconds_text` (from the class names to the scores of one
-    picture, median of three; None where a method reads no names), `load` (the machine's load average before the clock).
+    picture, median of three; None where a method reads no names), `load` (the machine's load average before the clock),
+    `waited` (share of the fit and the test in which this process was ready and had no processor; None outside Linux).
     `peak_memory_mb` is that of the run's own process, everything that was imported included; on a GPU the largest allocation.
     """
     from fewshot.cache import cache_dir
@@ -78,8 +80,11 @@ def _alone(one: Run) -> dict:
             import sklearn.linear_model  # noqa: F401  (it would be imported by the fit)
         seen = _counting(cls)
         load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+        start, waited = time.perf_counter(), _waited()
         row = run(one, fit)
-        row |= seen | {"n_classes": len(kept["model"].classnames), "seconds_text": _seconds_text(**kept), "load": load}
+        share = None if waited is None else round((_waited() - waited) / (time.perf_counter() - start), 4)
+        row |= seen | {"n_classes": len(kept["model"].classnames), "seconds_text": _seconds_text(**kept)}
+        row |= {"load": load, "waited": share}
     if row["peak_memory_of"].startswith("process") and (peak := _own_peak()) is not None:
         row |= {"peak_memory_mb": peak, "peak_memory_of": "process of this run (VmHWM)"}
     return row
@@ -113,6 +118,14 @@ def _seconds_text(model: Method, test, clock: Callable[[], float]) -> float | No
             model.logits(x)
             seconds.append(clock() - start)
     return round(statistics.median(seconds), 5)
+
+
+def _waited() -> float | None:
+    """Seconds for which this thread could have run and another one had its processor."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):  # no Linux, or one without this count
+        return None
 
 
 def _own_peak() -> float | None:

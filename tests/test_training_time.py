@@ -225,6 +225,9 @@ def test_statement_says_when_the_machine_was_busy_and_when_nothing_was_run():
     assert "at most 1.0, the machine was idle" in study.statement(costs(), ROWS)
     busy = ROWS.assign(load=[*ROWS["load"][:-1], 7.5])
     assert "at most 7.5, SOMETHING ELSE WAS RUNNING" in study.statement(costs(busy), busy)
+    shared, own = ROWS.assign(waited=0.31), ROWS.assign(waited=[0.0] * (len(ROWS) - 1) + [0.004])
+    assert "at most 31.0 % of their time: SOMETHING ELSE WAS RUNNING" in study.statement(costs(shared), shared)
+    assert "at most 0.4 % of their time: each had one for itself" in study.statement(costs(own), own)
     assert study.statement(costs(ROWS.iloc[:0]), ROWS.iloc[:0]) == "Nothing was run, so nothing can be said."
     alone_here = ROWS[ROWS["arm"] == COOP]  # no CLIP-LoRA to compare with
     assert "times CLIP-LoRA's" not in study.statement(costs(alone_here), alone_here)

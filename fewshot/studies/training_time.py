@@ -20,7 +20,8 @@ from fewshot.studies import datasets_of
 from fewshot.studies.method_table import ALL_CLASS
 
 AGAINST = "clip_lora"  # the method that ratios are to
-IDLE = 1.5  # a load average above it means that something else was going on: the last run itself leaves about 1
+WAITED = 0.1  # share of its time for which a run may have waited for a processor; more, and its seconds say little
+IDLE = 1.5  # where that is not known: a load average above it means that something else was going on
 
 # columns of a row that are read here; those of `run_alone` are missing where a run was not made by it
 MEASURED = ("seconds_fit", "seconds_evaluate", "parameters", "peak_memory_mb")
@@ -255,11 +256,21 @@ def statement(found: pd.DataFrame, rows: pd.DataFrame) -> str:
             f"Quickest {ends[0]['arm']} ({number(ends[0]['seconds'])} s), slowest {ends[1]['arm']} "
             f"({number(ends[1]['seconds'])} s): a factor of {number(ends[1]['seconds'] / ends[0]['seconds'])}."
         )
+    said += _disturbed(rows)
+    return "\n".join(said) or "Nothing was run, so nothing can be said."
+
+
+def _disturbed(rows: pd.DataFrame) -> list[str]:
+    """Whether the runs had their processor for themselves."""
+    busy = "SOMETHING ELSE WAS RUNNING, do not trust the times"
+    if "waited" in rows and rows["waited"].notna().all():
+        most = rows["waited"].max()
+        verdict = "each had one for itself" if most <= WAITED else busy
+        return [f"The runs waited for a processor for at most {100 * most:.1f} % of their time: {verdict}."]
     if "load" in rows and rows["load"].notna().any():
         high = rows["load"].max()
-        verdict = "the machine was idle" if high <= IDLE else "SOMETHING ELSE WAS RUNNING, do not trust the times"
-        said.append(f"Load average before the runs: at most {high:.1f}, {verdict}.")
-    return "\n".join(said) or "Nothing was run, so nothing can be said."
+        return [f"Load average before the runs: at most {high:.1f}, {'the machine was idle' if high <= IDLE else busy}."]
+    return []
 
 
 def _runs_an_encoder(method: str) -> bool:
