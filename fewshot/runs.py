@@ -95,7 +95,7 @@ class Run:
         In neither: the code, the library versions and the machine (recorded in the row; `spot_check` measures whether they
         matter), and the images behind a data set's name (the row's `split_hash`, compared by `spot_check`).
         """
-        what = asdict(self)
+        what = dict(vars(self))
         del what["experiment"], what["profile"]
         if self.shots == 0:
             del what["seed"]

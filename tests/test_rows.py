@@ -187,3 +187,12 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     assert rows.path.read_bytes() == before
     rows.append(row(5))
     assert len(Rows(rows.path)) == 4
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_row_that_is_changed_by_its_reader_is_not_changed_for_others(mark, tmp_path):
+    """Rows are kept as lines; with the byte order mark of an editor they cannot be read as one text."""
+    rows = filled(tmp_path / "r.jsonl")
+    rows.path.write_bytes(mark + rows.path.read_bytes())
+    rows.get(row(1)["key"])["accuracy"] = 0.0
+    assert list(rows.frame()["accuracy"]) == [50.0] * 3 and rows.get(row(1)["key"])["accuracy"] == 50.0
