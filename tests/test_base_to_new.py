@@ -5,12 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from fewshot import differences, halves, published
+from fewshot import published
 from fewshot.errors import FewshotError
-from fewshot.halves import ZERO
 from fewshot.intervals import Effect
 from fewshot.studies import base_to_new as study
-from fewshot.studies import profile_of, runs_of
+from fewshot.studies import differences, halves, profile_of, runs_of
+from fewshot.studies.halves import ZERO
 
 TOY = profile_of("toy")
 A, B = "toy/imagenet", "toy/stanford_cars"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from fewshot import crossings, toy
+from fewshot import toy
 from fewshot.errors import FewshotError
 from fewshot.methods import get_method
 from fewshot.methods.method import make_config
 from fewshot.report import NOT_RUN, TITLES
 from fewshot.runs import ALL, Profile
 from fewshot.studies import beyond_sixteen as study
-from fewshot.studies import profile_of, runs_of, with_options
+from fewshot.studies import crossings, profile_of, runs_of, with_options
 
 TOY, PAPER = profile_of("toy"), profile_of("paper")
 A, B = "toy/eurosat_large", "toy/dtd_large"

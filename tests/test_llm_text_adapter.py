@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import tiny
 
-from fewshot import converted, fit, runs, studies
+from fewshot import fit, runs, studies
 from fewshot.errors import FewshotError
 from fewshot.published import published
 from fewshot.runs import Profile, Run
+from fewshot.studies import converted
 from fewshot.studies import llm_text_adapter as study
 from fewshot.studies.llm_text_adapter import EVERY, IMAGE, IMAGE_FEW, TEXT
 

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 import torch
 
-from fewshot import lora_figures as figures
 from fewshot.errors import FewshotError
 from fewshot.lora import LowRank
 from fewshot.methods import get_method
@@ -14,6 +13,7 @@ from fewshot.methods.method import make_config
 from fewshot.rows import FIRST, Rows
 from fewshot.runs import ROOT
 from fewshot.studies import lora_ablation as study
+from fewshot.studies import lora_figures as figures
 from fewshot.studies import profile_of, runs_of, with_options
 from fewshot.studies.lora_ablation import OWN, label
 

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 import torch
 
-from fewshot import misprint
 from fewshot.pair_losses import pair_loss
 from fewshot.runs import Profile
+from fewshot.studies import misprint
 
 BOTH = ["toy/cub", "toy/oxford_pets"]
 

@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 
-from fewshot import open_points
 from fewshot.methods.method import make_config
 from fewshot.methods.text_adapter import Config, TextAdapter, check
-from fewshot.open_points import DEFAULT, LABELS, label
 from fewshot.runs import Profile
+from fewshot.studies import open_points
+from fewshot.studies.open_points import DEFAULT, LABELS, label
 
 
 def row(arm, accuracy, seed):

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from fewshot import ranks
 from fewshot.errors import FewshotError
+from fewshot.studies import ranks
 
 matplotlib.use("Agg")
 

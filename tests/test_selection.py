@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 import tiny
 
-from fewshot import fit, optimism, studies
+from fewshot import fit, studies
 from fewshot.methods import METHODS, get_method
 from fewshot.methods.method import Method
 from fewshot.report import TITLES
-from fewshot.studies import selection
+from fewshot.studies import optimism, selection
 
 TOY = studies.profile_of("toy")
 TWO = ("gda", "tip_adapter")

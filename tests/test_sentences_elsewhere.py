@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from fewshot import sentences_elsewhere as elsewhere
 from fewshot.runs import load_profile
-from fewshot.sentences_elsewhere import label
+from fewshot.studies import sentences_elsewhere as elsewhere
+from fewshot.studies.sentences_elsewhere import label
 
 CUB = "toy/cub"
 

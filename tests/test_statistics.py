@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from fewshot import calibration, costs, intervals, rank_report, ranks, seed_noise, studies
+from fewshot import intervals, studies
 from fewshot.errors import FewshotError
 from fewshot.published import published
 from fewshot.report import TITLES
+from fewshot.studies import calibration, costs, rank_report, ranks, seed_noise
 from fewshot.studies import statistics as study
 
 matplotlib.use("Agg")

@@ -1,6 +1,8 @@
 """The experiments of the book: their runs, and how stored rows find the arms that asked for them."""
 
 import json
+import pkgutil
+import re
 
 import pandas as pd
 import pytest
@@ -21,6 +23,13 @@ def test_every_experiment_has_arms_of_runs(name):
     assert all(one.dataset.startswith("toy/") for one in runs)
     paper = studies.runs_of(studies.study(name).arms(studies.profile_of("paper")))
     assert not any(one.dataset.startswith("toy/") for one in paper)
+
+
+def test_the_package_says_which_module_belongs_to_which_experiment():
+    modules = {module.name for module in pkgutil.iter_modules(studies.__path__)}
+    assert modules >= set(studies.STUDIES)
+    for name in modules:
+        assert re.search(rf"\b{name}\b", studies.__doc__), f"the docstring of fewshot.studies does not name {name}"
 
 
 def test_unknown_experiment_names_the_likely_one():

@@ -7,10 +7,10 @@ import pytest
 import tiny
 import torch
 
-from fewshot import evaluate, fit, studies, surface, tip_curves
+from fewshot import evaluate, fit, studies
 from fewshot.errors import FewshotError
 from fewshot.published import tip_adapter_rn50
-from fewshot.studies import method_table
+from fewshot.studies import method_table, surface, tip_curves
 from fewshot.studies import tip_adapter_study as study
 
 TOY = studies.profile_of("toy")
@@ -279,8 +279,8 @@ def test_smaller_caches_leave_the_model_as_it_was(fitted):
 def test_rows_of_another_experiment_are_read_and_never_made(tmp_path, monkeypatch, capsys):
     import json
 
-    from fewshot.borrowed import borrowed
     from fewshot.runs import stamp
+    from fewshot.studies.borrowed import borrowed
 
     monkeypatch.setenv("FEWSHOT_RESULTS", str(tmp_path))
     monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))

@@ -12,13 +12,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fewshot import alone, published
-from fewshot import time_figures as figures
+from fewshot import published
 from fewshot.cache import cache_dir
 from fewshot.report import TITLES
 from fewshot.rows import FIRST
 from fewshot.runs import Run
-from fewshot.studies import method_table, profile_of, runs_of
+from fewshot.studies import alone, method_table, profile_of, runs_of
+from fewshot.studies import time_figures as figures
 from fewshot.studies import training_time as study
 
 TOY = profile_of("toy")
@@ -86,7 +86,7 @@ def test_a_run_alone_pays_for_its_features_counts_its_steps_and_knows_its_own_me
 STARTER = """
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor
-from fewshot.alone import _end_with_parent
+from fewshot.studies.alone import _end_with_parent
 if __name__ == "__main__":
     executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent)
     print(executor.submit(os.getpid).result(), flush=True)

@@ -2,6 +2,12 @@
 
 A module has `arms(profile, ...)`: what is compared, each with its runs, {"CoOp": [Run, ...], "CoCoOp": [...]}. Called with
 nothing but a profile it is the whole experiment, which `fewshot reproduce NAME` runs and the notebook of the same name shows.
+
+STUDIES names the experiments. The other modules here hold one idea each of an experiment that has several: base_to_new has
+halves, beyond_sixteen has crossings, lora_ablation has lora_figures, selection has optimism, statistics has ranks, rank_report,
+seed_noise, calibration and costs, tip_adapter_study has tip_curves and surface, training_time has alone and time_figures,
+llm_text_adapter has converted, misprint, open_points and sentences_elsewhere; method_table and transfer have one module. Several
+share differences and borrowed.
 """
 
 from __future__ import annotations

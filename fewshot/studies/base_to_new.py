@@ -10,13 +10,13 @@ import pandas as pd
 from fewshot import published
 from fewshot.curves import GRID, SIZES, WIDTH, ZERO_SHOT, look
 from fewshot.data.catalogue import known_as
-from fewshot.differences import average, dots, shown
 from fewshot.errors import FewshotError
-from fewshot.halves import COLUMNS, ZERO, averages, beyond, change, scores
 from fewshot.intervals import Effect
 from fewshot.report import NOT_RUN, TITLES, Table, _cell, _origin, _ranked, _shots, _signed, _span, use_style
 from fewshot.runs import HALVES, Profile, Run, grid, load_profile
 from fewshot.studies import datasets_of, with_options
+from fewshot.studies.differences import average, dots, shown
+from fewshot.studies.halves import COLUMNS, ZERO, averages, beyond, change, scores
 
 SIXTEEN, WIDE = "CoOp, 16 vectors", "CoOp, 60 vectors"
 # label: method, and options that differ from the profile's

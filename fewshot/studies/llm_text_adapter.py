@@ -12,13 +12,12 @@ from textwrap import fill
 
 import pandas as pd
 
-from fewshot import misprint, open_points, sentences_elsewhere
 from fewshot.curves import GRID, WIDTH
-from fewshot.differences import average
 from fewshot.intervals import Effect, paired
 from fewshot.report import NOT_RUN, TITLES, Table, _cell, _is_toy, _origin, _shots, _signed, use_style
 from fewshot.runs import Profile, Run, _fit, grid, run
-from fewshot.studies import datasets_of, toy, with_options
+from fewshot.studies import datasets_of, misprint, open_points, sentences_elsewhere, toy, with_options
+from fewshot.studies.differences import average
 
 NAME = "text_adapter"
 SEEDS = 5  # fewer are no ground for a statement

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from fewshot.differences import average, shown
 from fewshot.errors import FewshotError, unknown
 from fewshot.intervals import Effect, paired, t_interval
 from fewshot.lora import MATRICES
@@ -14,6 +13,7 @@ from fewshot.methods.clip_lora import POSITIONS, Config, layers_at
 from fewshot.report import NOT_RUN, Table, _average, _cell, _origin, _shots, _signed, _span
 from fewshot.runs import Profile, Run, grid
 from fewshot.studies import datasets_of, with_options
+from fewshot.studies.differences import average, shown
 
 SOME = ("imagenet", "stanford_cars", "eurosat")
 SETS = ("q", "k", "v", "o", "qv", "qkv", "qkvo")  # of matrices

@@ -1,6 +1,6 @@
 """Settings that no gradient reaches: what choosing them on validation pictures buys, and what the test set adds.
 
-The differences themselves are made in `fewshot.optimism`.
+The differences themselves are made in `fewshot.studies.optimism`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import numpy as np
 import pandas as pd
 
 from fewshot.curves import GRID, SIZES, WIDTH, ZERO_SHOT, look
-from fewshot.differences import average, shown
 from fewshot.intervals import Effect, t_interval
 from fewshot.methods import get_method
-from fewshot.optimism import (
+from fewshot.report import NOT_RUN, TITLES, Table, _average, _cell, _origin, _shots, _signed, literal, use_style
+from fewshot.runs import SELECTIONS, Profile, Run, grid
+from fewshot.studies import datasets_of
+from fewshot.studies.differences import average, shown
+from fewshot.studies.method_table import ALL_CLASS
+from fewshot.studies.optimism import (
     GAIN,
     NAMES,
     OPTIMISM,
@@ -27,10 +31,6 @@ from fewshot.optimism import (
     over_methods,
     points,
 )
-from fewshot.report import NOT_RUN, TITLES, Table, _average, _cell, _origin, _shots, _signed, literal, use_style
-from fewshot.runs import SELECTIONS, Profile, Run, grid
-from fewshot.studies import datasets_of
-from fewshot.studies.method_table import ALL_CLASS
 
 SHOTS = (1, 4, 16)
 MARKS = (("o", "#D55E00", "#D55E00"), ("s", "none", "#0072B2"), ("^", "#111111", "#111111"), ("D", "none", "#666666"))

@@ -10,15 +10,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from fewshot import ranks
-from fewshot.calibration import measures
-from fewshot.costs import costs
-from fewshot.rank_report import ALPHA, p_value, published_scores, rankings, scores
 from fewshot.report import TITLES, _average, _shots, _signed, _title
 from fewshot.runs import Profile, Run, grid
-from fewshot.seed_noise import interval_numbers, noise_numbers
-from fewshot.studies import datasets_of
+from fewshot.studies import datasets_of, ranks
+from fewshot.studies.calibration import measures
+from fewshot.studies.costs import costs
 from fewshot.studies.method_table import ALL_CLASS, SHOTS
+from fewshot.studies.rank_report import ALPHA, p_value, published_scores, rankings, scores
+from fewshot.studies.seed_noise import interval_numbers, noise_numbers
 
 CALIBRATED = ("dtd", "eurosat", "oxford_pets", "fgvc_aircraft")
 CALIBRATED_AT = 4  # shots

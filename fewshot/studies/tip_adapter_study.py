@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pandas as pd
 
 from fewshot import published
-from fewshot.differences import average, shown
 from fewshot.intervals import Effect, paired
 from fewshot.methods import get_method
 from fewshot.report import NOT_RUN, TITLES, Table, _average, _cell, _origin, _shots, _span
 from fewshot.runs import Profile, Run, grid
 from fewshot.studies import datasets_of, with_options
+from fewshot.studies.differences import average, shown
 
 SHOTS = (1, 2, 4, 8, 16)
 ZERO_SHOT, COOP, FREE, TUNED = (TITLES[name] for name in ("zero_shot", "coop", "tip_adapter", "tip_adapter_f"))

@@ -1,6 +1,6 @@
 """How long does each method train? The CLIP-LoRA paper's table 1: every method on ImageNet with 16 pictures per class.
 
-Times are only comparable when they were taken alike, so these rows are made for themselves: see fewshot/alone.py.
+Times are only comparable when they were taken alike, so these rows are made for themselves: see fewshot/studies/alone.py.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from itertools import combinations
 import pandas as pd
 
 from fewshot import published
-from fewshot.alone import run_alone
 from fewshot.methods import get_method
 from fewshot.report import NOT_RUN, TITLES, Table, _cell, _is_toy, _origin, _published_title, _shots
 from fewshot.runs import Profile, Run, grid
 from fewshot.studies import datasets_of
+from fewshot.studies.alone import run_alone
 from fewshot.studies.method_table import ALL_CLASS
 
 AGAINST = "clip_lora"  # the method that ratios are to

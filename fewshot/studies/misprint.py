@@ -13,11 +13,11 @@ from textwrap import fill
 import pandas as pd
 
 from fewshot.curves import GRID, WIDTH, ZERO_SHOT
-from fewshot.differences import average, shown
 from fewshot.intervals import Effect, paired
 from fewshot.report import NOT_RUN, Table, _cell, _is_toy, _origin, _shots, use_style
 from fewshot.runs import Profile, Run, grid
 from fewshot.studies import with_options
+from fewshot.studies.differences import average, shown
 
 LENGTHS = (300, 1000, 2000)  # steps of stage 1; the profile paper has 2000
 LOSSES = {"swapped": "corrected", "printed": "as printed"}

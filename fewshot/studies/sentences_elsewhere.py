@@ -8,12 +8,12 @@ from textwrap import fill
 import pandas as pd
 
 from fewshot.curves import GRID, SIZES, WIDTH, ZERO_SHOT, look
-from fewshot.differences import average, shown
 from fewshot.intervals import Effect, paired
 from fewshot.report import NOT_RUN, TITLES, Table, _cell, _is_toy, _origin, _signed, use_style
 from fewshot.report import _shots as _title
 from fewshot.runs import Profile, Run, grid
 from fewshot.studies import with_options
+from fewshot.studies.differences import average, shown
 
 SHOTS = (1, 4, 16)
 WORDS = {

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from fewshot.curves import GRID, SIZES, WIDTH, look
-from fewshot.differences import shown
 from fewshot.intervals import Effect, bootstrap_interval, noise, paired
-from fewshot.rank_report import METHOD_OF, nothing
 from fewshot.report import NOT_RUN, Table, _origin, _shots, use_style
+from fewshot.studies.differences import shown
+from fewshot.studies.rank_report import METHOD_OF, nothing
 
 
 def interval_numbers(rows: pd.DataFrame, shots: Sequence[int], against: str) -> pd.DataFrame:

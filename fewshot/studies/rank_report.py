@@ -10,8 +10,9 @@ from itertools import combinations
 
 import pandas as pd
 
-from fewshot import published, ranks
+from fewshot import published
 from fewshot.report import NOT_RUN, TITLES, Table, _origin, _published_title, _shots, _signed, summary
+from fewshot.studies import ranks
 
 ALPHA = 0.05
 METHOD_OF = {title: method for method, title in TITLES.items()}

@@ -8,11 +8,11 @@ from textwrap import fill
 import pandas as pd
 
 from fewshot.curves import GRID, WIDTH
-from fewshot.differences import average, shown
 from fewshot.intervals import Effect, paired
 from fewshot.report import NOT_RUN, Table, _cell, _origin, _shots, use_style
 from fewshot.runs import Profile, Run, grid
 from fewshot.studies import with_options
+from fewshot.studies.differences import average, shown
 
 DEFAULT = "all as by default"
 # option: what is tried beside the default

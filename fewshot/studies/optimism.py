@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from fewshot.differences import average
 from fewshot.evaluation import evaluate
 from fewshot.intervals import paired
 from fewshot.report import TITLES
+from fewshot.studies.differences import average
 
 OPTIMISM, GAIN = ("oracle", "fewval"), ("fewval", "fixed")
 NAMES = {OPTIMISM: "optimism: oracle − fewval", GAIN: "gain: fewval − fixed"}
