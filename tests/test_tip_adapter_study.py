@@ -173,6 +173,18 @@ def test_budget_table_keeps_timed_seconds_apart_from_the_grids():
     assert set(study.budget_table(FRAME[:0], FRAME[:0], 16).to_numpy().ravel()) == {"not run"}
 
 
+def test_the_points_of_the_averages_are_numbers_of_three_sources():
+    timed = pd.DataFrame([row(FREE, 70.0 + s, "toy/imagenet", s, seconds_fit=5.0 + s) for s in (1, 3)])
+    points = tip_curves.average_points(FRAME, timed, [1, 16], SETS).set_index(["numbers", "arm", "shots"])
+    assert points.loc[("here", FREE, 16), ["accuracy", "seconds", "n"]].tolist() == pytest.approx([85, 2, 3])
+    assert points.loc[("here", FREE, 1), "accuracy_std"] == pytest.approx(5 * (2 / 3) ** 0.5)
+    assert points.loc[("timed alone", FREE, 16)].tolist() == pytest.approx([72, 1, 7, 1, 2])
+    assert {arm for numbers, arm, _ in points.index if numbers == "published"} == {ZERO, FREE, TUNED}
+    lacking = FRAME[(FRAME["dataset"] != "toy/dtd") | (FRAME["arm"] != FREE)]
+    points = tip_curves.average_points(lacking, timed[:0], [1, 16], SETS)
+    assert FREE not in set(points.loc[points["numbers"] == "here", "arm"])  # an average has all the data sets
+
+
 def test_figures_are_drawn_of_whole_partial_and_no_rows():
     for some in (epochs_frame(), FRAME[FRAME["seed"] == 1], FRAME[FRAME["dataset"] == "toy/dtd"], FRAME[:0]):
         tip_curves.average_curves(some, [1, 16], SETS).canvas.draw()

@@ -6,6 +6,8 @@ Wherever the published numbers of RN50 are drawn they have a panel of their own:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import product
 from math import ceil, floor, inf, log10
 
 import pandas as pd
@@ -36,31 +38,48 @@ LINES = (  # of the pairs: colour, marker, dashes
 PAPER_NAME = "RN50, eleven real data sets (published)"
 
 
+def average_points(
+    rows: pd.DataFrame, timed: pd.DataFrame, shots: Sequence[int], datasets: Sequence[str]
+) -> pd.DataFrame:
+    """What the figures of averages and of seconds draw: a line per source, arm and number of shots.
+
+    Columns numbers (here, published, or timed alone), arm, shots, accuracy, accuracy_std, seconds, seconds_std (population
+    standard deviations over the seeds; seconds are of fitting) and n (seeds). An average has all the data sets.
+    """
+    paper, lines = paper_rows(), []
+    for numbers, source, names in (("here", rows, datasets), ("published", paper, sorted(set(paper["dataset"])))):
+        for arm, k in product(MAIN, shots):
+            own = source[(source["arm"] == arm) & source["shots"].isin([0, k])]
+            if len(own) and set(names) <= set(own["dataset"]):
+                seconds = own.groupby("seed")["seconds_fit"].mean() if "seconds_fit" in own else pd.Series(dtype=float)
+                mean, std, n = _average(own, list(names))
+                lines.append((numbers, arm, k, mean, std, seconds.mean(), seconds.std(ddof=0), n))
+    for arm, own in timed.groupby("arm", sort=False) if len(timed) else ():
+        ends = [f(own[c]) for c in ("accuracy", "seconds_fit") for f in (pd.Series.mean, partial(pd.Series.std, ddof=0))]
+        lines.append(("timed alone", arm, int(own["shots"].max()), *ends, len(own)))
+    columns = ["numbers", "arm", "shots", "accuracy", "accuracy_std", "seconds", "seconds_std", "n"]
+    return pd.DataFrame(lines, columns=columns)
+
+
 def average_curves(rows: pd.DataFrame, shots: Sequence[int], datasets: Sequence[str]):
     """Average accuracy against shots, here and as published for RN50 (one seed, so without a band). A closed Figure."""
     import matplotlib.pyplot as plt
 
     use_style()
+    points = average_points(rows, rows[:0], shots, datasets)
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.3), layout="constrained")
-    for axis, source, names in ((axes[0], rows, datasets), (axes[1], paper_rows(), None)):
+    for axis, numbers in zip(axes, ("here", "published"), strict=True):
         for arm, method in MAIN.items():
-            own = source[source["arm"] == arm]
-            names = sorted(own["dataset"].unique()) if names is None else names
-            points = []
-            for k in shots:
-                part = own[own["shots"].isin([0, k])]
-                if len(part) and set(names) <= set(part["dataset"]):
-                    points.append((k, *_average(part, list(names))))
-            if not points:
+            own = points[(points["numbers"] == numbers) & (points["arm"] == arm)]
+            if own.empty:
                 continue
-            x, mean, std, _ = (pd.Series(column, dtype=float) for column in zip(*points, strict=True))
             if method == "zero_shot":
-                axis.axhline(mean[0], color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, label=arm)
+                axis.axhline(own["accuracy"].iloc[0], color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, label=arm)
                 continue
             style = look(method)
             axis.errorbar(
-                x, mean, None if source is not rows else std, color=style.colour, marker=style.marker,
-                linestyle=style.dashes, capsize=2, markersize=SIZES.get(style.marker, 6.5), label=arm,
+                own["shots"], own["accuracy"], own["accuracy_std"] if numbers == "here" else None, color=style.colour,
+                marker=style.marker, linestyle=style.dashes, capsize=2, markersize=SIZES.get(style.marker, 6.5), label=arm,
             )  # fmt: skip
         _shot_axis(axis, shots)
     what = f"{len(datasets)} data sets" if len(datasets) > 1 else literal(datasets[0].removeprefix("toy/"))
@@ -170,21 +189,19 @@ def seconds_curves(rows: pd.DataFrame, timed: pd.DataFrame, shots: Sequence[int]
 
     use_style()
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.4), layout="constrained")
+    points = average_points(rows, timed, shots, datasets)
     for arm, method in list(MAIN.items())[1:]:
-        style, points = look(method), []
-        for k in shots:
-            part = rows[(rows["arm"] == arm) & (rows["shots"] == k)]
-            if len(part) and set(datasets) <= set(part["dataset"]):
-                seconds = part.groupby("seed")["seconds_fit"].mean()
-                points.append((seconds.mean(), seconds.std(ddof=0), *_average(part, list(datasets))[:2]))
+        style = look(method)
         marks = dict(color=style.colour, marker=style.marker, capsize=2, label=arm)
-        if points:
-            x, dx, y, dy = zip(*points, strict=True)
-            axes[0].errorbar(x, y, dy, dx, linestyle=style.dashes, **marks)
-        alone = timed[timed["arm"] == arm] if len(timed) else timed
-        if len(alone):
-            x, y = alone["seconds_fit"], alone["accuracy"]
-            axes[1].errorbar(x.mean(), y.mean(), y.std(ddof=0), x.std(ddof=0), linestyle="", markersize=8, **marks)
+        for axis, numbers, more in (
+            (axes[0], "here", dict(linestyle=style.dashes)),
+            (axes[1], "timed alone", dict(linestyle="", markersize=8)),
+        ):
+            own = points[(points["numbers"] == numbers) & (points["arm"] == arm)]
+            if len(own):
+                axis.errorbar(
+                    own["seconds"], own["accuracy"], own["accuracy_std"], own["seconds_std"], **marks, **more
+                )
     if not len(timed):
         axes[1].set_yticks([])
         axes[1].text(0.5, 0.5, NOT_RUN, transform=axes[1].transAxes, ha="center", color="#666666")
