@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from fewshot import claims, ledger, runs, studies
+from fewshot import claims, curves, ledger, report, runs, studies
 from fewshot.comparisons import FAILS, HOLDS, NOT_RUN, UNDECIDED
 from fewshot.errors import FewshotError
+from fewshot.rows import Rows
 from fewshot.runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -228,7 +229,7 @@ def stored(folder: Path, study: str, accuracy, file: str = "", stamp: str = "w",
                 row |= {
                     name: getattr(one, name) for name in ("experiment", "method", "dataset", "shots", "seed", "profile")
                 }
-                lines.append(json.dumps(row | {"backbone": "toy", "pretrained": None} | more))
+                lines.append(json.dumps(row | {"backbone": "toy", "pretrained": None, "selection": "fixed"} | more))
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -275,7 +276,13 @@ README = "<!-- rows: begin -->\n<!-- rows: end -->\n<!-- claims: begin -->\n<!--
 FRONT = "<!-- claims: begin -->\n<!-- claims: end -->\n"
 
 
-def test_changing_one_row_changes_the_number_the_verdict_and_both_pages(tmp_path, same_weights):
+def drawn(figure) -> set[tuple[float, ...]]:
+    """The ordinates of every line of a figure."""
+    lines = [line for axis in figure.axes for line in axis.get_lines()]
+    return {tuple(round(float(y), 6) for y in line.get_ydata()) for line in lines}
+
+
+def test_changing_one_row_changes_table_figure_verdict_and_both_pages(tmp_path, same_weights):
     import readme
 
     front = [{"says": "A beats B.", "read": "here", "claims": ["a-beats-b"]}]
@@ -287,7 +294,16 @@ def test_changing_one_row_changes_the_number_the_verdict_and_both_pages(tmp_path
         (one,) = readme.judged(path.parent, file)[1]
         return one, readme.renewed(README, path.parent, file), readme.renewed_front(FRONT, path.parent, file)
 
+    def shown() -> tuple[str, set, list[float]]:
+        """The cell of the method table, the curves, and where the figure of the claims has its mark."""
+        rows = Rows(path).frame()
+        (axis,) = ledger.forest([readme.judged(path.parent, file)[1][0]]).axes
+        marks = [line.get_xdata()[0] for line in axis.get_lines() if line.get_marker() not in ("None", "", None)]
+        return report.method_table(rows, 16).loc["CoOp", "toy/dtd"], drawn(curves.shot_curves(rows)), marks
+
     before, text, front_page = pages()
+    numbers, curve, marks = shown()
+    rows_table = text.partition("<!-- rows: end -->")[0]
     assert before.here.verdict == HOLDS and before.paper.verdict == NOT_RUN
     assert "| all | 1 | 1 | 0 | 0 | 0 | 1 | 0 | 0 |" in text
     assert f"| A beats B | – | {before.here.number} | holds | holds |" in text
@@ -302,6 +318,12 @@ def test_changing_one_row_changes_the_number_the_verdict_and_both_pages(tmp_path
     assert after.here.effect.mean == pytest.approx(before.here.effect.mean - 45 / 33)
     assert after.here.verdict == UNDECIDED and after.here.number in text
     assert "| all | 1 | 0 | 0 | 1 | 0 |" in text and f"{link}undecided</a>" in front_page
+    numbers_after, curve_after, marks_after = shown()
+    assert float(numbers_after.split()[0]) == pytest.approx(float(numbers.split()[0]) - 15, abs=0.06)
+    ((moved,),) = curve_after - curve  # one point of one curve
+    assert moved == pytest.approx(float(numbers_after.split()[0]), abs=0.06)
+    assert marks_after == pytest.approx([marks[0] - 45 / 33])
+    assert text.partition("<!-- rows: end -->")[0] != rows_table
 
     path.write_text("\n".join(json.dumps(row) for row in lines if row is not changed) + "\n")
     partial, text, front_page = pages()
