@@ -190,6 +190,12 @@ def test_status_tables_name_every_notebook_and_every_file_of_rows(tmp_path):
     slow = [json.dumps(row | {"seed": seed, "key": f"k{seed}", "seconds_fit": 1e4}) for seed in (1, 2)]
     (tmp_path / "method_table-toy.jsonl").write_text("\n".join(slow) + "\n")
     assert "took 333 minutes of computing, 167 when two cores share them: **more than** the" in status.rows_tables(tmp_path)
+    said = status.fresh_text(tmp_path)
+    assert "took 5.6 hours" in said and "that is 2.8 hours: within the night of 10 hours" in said
+    (tmp_path / "training_time-toy.jsonl").write_text("\n".join(slow) + "\n")
+    assert "took 11.1 hours" in status.fresh_text(tmp_path) and "that is 8.3 hours" in status.fresh_text(tmp_path)
+    (tmp_path / "training_time-toy.jsonl").write_text(slow[0].replace("10000.0", "40000.0") + "\n")
+    assert "13.9 hours: **more than** the night" in status.fresh_text(tmp_path)
     timings = {"notebooks": {"one": {"seconds": 12.4, "finished": "2026-01-02T03:04:05+00:00"}}}
     assert "| {doc}`../notebooks/one` | 12 | 2026-01-02 03:04 |" in status.notebook_table(timings)
     assert "| all pages, the last time | 31 |" in status.notebook_table(timings | {"book": {"seconds": 31.2}})
