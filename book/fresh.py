@@ -29,8 +29,9 @@ def measure(committed: Path, folder: Path, say=print) -> Path:
     os.environ["FEWSHOT_CACHE"] = str(folder / "cache")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
+    from fewshot.grids import run_grid
     from fewshot.rows import Rows
-    from fewshot.runs import Run, hardware, run, run_grid
+    from fewshot.runs import Run, hardware, run
     from fewshot.studies import STUDIES, study
 
     began, resumed, worst, count = time.monotonic(), any(results.glob("*.jsonl")), 0.0, 0

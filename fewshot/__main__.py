@@ -163,14 +163,14 @@ def _methods(options) -> None:
 
 
 def _datasets(options) -> None:
-    from fewshot.runs import dataset_names
+    from fewshot.data import dataset_names
 
     print("\n".join(dataset_names()))
     print("or the path of a folder with one sub-folder of images per class")
 
 
 def _grid(options) -> list:
-    from fewshot.runs import grid
+    from fewshot.grids import grid
 
     return grid(
         options.experiment,

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 
 from fewshot.errors import FewshotError
-from fewshot.runs import Run, complete, run
+from fewshot.grids import complete
+from fewshot.runs import Run, run
 
 
 def on_workers(
@@ -21,7 +22,7 @@ def on_workers(
 ):
     """The rows of `runs`: what neither `rows` nor the files `stored` hold is run, here (0 workers) or on so many processes.
 
-    Raises FewshotError for a negative number of workers, and what `fewshot.runs.complete` raises.
+    Raises FewshotError for a negative number of workers, and what `fewshot.grids.complete` raises.
     """
     check_workers(workers)
     if not workers:

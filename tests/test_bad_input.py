@@ -25,9 +25,10 @@ import fewshot
 from fewshot.__main__ import main
 from fewshot.data import export_split, from_arrays, from_csv, from_folder, import_split
 from fewshot.errors import FewshotError
+from fewshot.grids import grid
 from fewshot.parameters import settings
 from fewshot.rows import SCHEMA
-from fewshot.runs import Run, grid
+from fewshot.runs import Run
 from fewshot.weights import read_state_dict
 
 ENVIRONMENT = ("FEWSHOT_DATA", "FEWSHOT_SPLITS", "OPENAI_API_KEY", "OPENAI_BASE_URL")

@@ -207,7 +207,7 @@ def test_status_tables_name_every_notebook_and_every_file_of_rows(tmp_path):
 def test_fresh_measures_the_toy_rows_again_and_takes_the_others_as_they_are(tmp_path, monkeypatch):
     import fresh
 
-    from fewshot import runs
+    from fewshot import grids, runs
     from fewshot.rows import Rows
 
     committed, folder, said = tmp_path / "results", tmp_path / "fresh", []
@@ -222,7 +222,7 @@ def test_fresh_measures_the_toy_rows_again_and_takes_the_others_as_they_are(tmp_
         for one in todo:
             rows.append(stored.get(one.key) | {"accuracy": 61.5})
 
-    monkeypatch.setattr(runs, "run_grid", measure_again)
+    monkeypatch.setattr(grids, "run_grid", measure_again)
     for name in ("FEWSHOT_CACHE", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "1")  # so that what `measure` sets is undone
     results = fresh.measure(committed, folder, said.append)

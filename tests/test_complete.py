@@ -6,8 +6,9 @@ import itertools
 
 from test_runs import made, same_weights, some
 
+from fewshot.grids import complete, run_grid
 from fewshot.rows import Rows
-from fewshot.runs import complete, results_folder, run_grid
+from fewshot.runs import results_folder
 
 
 def completed(runs, own, stored=(), run_one=made, stamp_of=same_weights, **more):
@@ -42,7 +43,7 @@ def test_a_stored_row_of_other_weights_does_not_count(tmp_path):
 
 def test_when_the_minutes_are_over_the_rest_is_left_out_and_run_the_next_time(tmp_path, monkeypatch):
     clock = itertools.count(step=30)  # every look at the clock is half a minute later
-    monkeypatch.setattr("fewshot.runs.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("fewshot.grids.time.monotonic", lambda: next(clock))
     first = completed(some(5), tmp_path / "own.jsonl", minutes=1.2)
     assert 0 < len(first) < 5
     assert len(completed(some(5), tmp_path / "own.jsonl")) == 5

@@ -15,10 +15,11 @@ import fewshot.runs
 from fewshot.__main__ import main
 from fewshot.data import ImageArrays
 from fewshot.errors import FewshotError
+from fewshot.grids import run_grid
 from fewshot.methods import METHODS
 from fewshot.plan import feature_bytes, make_plan, missing_weights, require
 from fewshot.rows import Rows
-from fewshot.runs import ROOT, Run, limited, load_profile, run_grid
+from fewshot.runs import ROOT, Run, limited, load_profile
 
 HERE = "Processor, 1 threads"
 ONE = Run("x", "coop", "toy/oxford_pets", 1)

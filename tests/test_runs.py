@@ -18,8 +18,9 @@ import pytest
 
 import fewshot.runs as module
 from fewshot.errors import FewshotError
+from fewshot.grids import grid, run_grid, spot_check
 from fewshot.rows import Rows
-from fewshot.runs import Profile, Run, grid, load_profile, run_grid, spot_check
+from fewshot.runs import Profile, Run, load_profile
 
 PROFILE = Profile("toy", methods={"coop": {"epochs": 2}})
 
@@ -255,7 +256,7 @@ SCRIPT = textwrap.dedent("""
     import sys, time
     sys.path.insert(0, {tests!r})
     from test_runs import made, same_weights, some
-    from fewshot.runs import run_grid
+    from fewshot.grids import run_grid
 
     def slow(one):
         with open({log!r}, "a") as log:

@@ -8,7 +8,8 @@ import fewshot.runs as module
 import fewshot.training
 from fewshot.errors import FewshotError
 from fewshot.evaluation import evaluate
-from fewshot.runs import Run, grid, run
+from fewshot.grids import grid
+from fewshot.runs import Run, run
 from fewshot.training import fit
 
 COOP = dict(epochs=2, views=1, n_ctx=4)
@@ -105,7 +106,7 @@ def test_oracle_has_no_meaning_with_a_target():
 
 
 def test_processes_start_with_different_trainings():
-    from fewshot.runs import _spread, grid
+    from fewshot.grids import _spread, grid
 
     runs = grid("x", ["coop", "kgcoop"], ["toy/dtd"], [1], [1, 2], targets=("base", "new", None, "toy/eurosat"))
     first = [(one.method, one.seed, one.target) for one in _spread(runs)]

@@ -20,9 +20,9 @@ from test_runs import lines, made, same_weights, shared, some
 import fewshot
 from fewshot.data import export_split
 from fewshot.errors import FewshotError
+from fewshot.grids import complete
 from fewshot.prompts import Prompts
 from fewshot.rows import Rows, Unwritable
-from fewshot.runs import complete
 
 NAMES = ("cat", "a much longer name of a dog", "cow", "one more name", "horse")
 
@@ -121,7 +121,7 @@ def test_a_clock_that_jumps_loses_no_run_and_no_deadline(tmp_path, monkeypatch):
     frame = shared(some(3), tmp_path / "r.jsonl", minutes=1)
     assert list(frame["seed"]) == [1, 2, 3]
     steady = itertools.count(0.0, 25.0)  # seconds between two looks at the clock that cannot jump
-    monkeypatch.setattr("fewshot.runs.time.monotonic", lambda: next(steady))
+    monkeypatch.setattr("fewshot.grids.time.monotonic", lambda: next(steady))
     assert len(shared(some(9), tmp_path / "s.jsonl", minutes=1)) == 2
 
 

@@ -21,7 +21,8 @@ from types import ModuleType
 import pandas as pd
 
 from fewshot.errors import unknown
-from fewshot.runs import Profile, Run, complete, load_profile, results_folder, run
+from fewshot.grids import complete
+from fewshot.runs import Profile, Run, load_profile, results_folder, run
 from fewshot.toy import ELEVEN
 
 STUDIES = (
@@ -90,7 +91,7 @@ def measured(
 
     Rows of the project are read (see `stored_files`); what is missing is run, for at most `minutes`, and kept in `rows`: by
     default NAME-PROFILE.jsonl in the cache folder. `recompute` leaves the project's rows aside. Prints how many rows are
-    there. Raises what `fewshot.runs.complete` raises.
+    there. Raises what `fewshot.grids.complete` raises.
     """
     asked = runs_of(arms)
     stored = [] if recompute else stored_files(name, profile)

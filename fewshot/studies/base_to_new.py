@@ -11,9 +11,10 @@ from fewshot import published
 from fewshot.curves import GRID, SIZES, WIDTH, ZERO_SHOT, look
 from fewshot.data.catalogue import known_as
 from fewshot.errors import FewshotError
+from fewshot.grids import grid
 from fewshot.intervals import Effect
 from fewshot.report import NOT_RUN, TITLES, Table, _cell, _origin, _ranked, _shots, _signed, _span, use_style
-from fewshot.runs import HALVES, Profile, Run, grid, load_profile
+from fewshot.runs import HALVES, Profile, Run, load_profile
 from fewshot.studies import datasets_of, with_options
 from fewshot.studies.differences import average, dots, shown
 from fewshot.studies.halves import COLUMNS, ZERO, averages, beyond, change, scores

@@ -13,10 +13,11 @@ from types import SimpleNamespace
 import pandas as pd
 
 from fewshot.data import full_name
+from fewshot.grids import grid
 from fewshot.methods import get_method
 from fewshot.published import published
 from fewshot.report import NOT_RUN, TITLES, Table, _average, _cell, _origin, _ranked, _shots, _signed, published_table
-from fewshot.runs import ALL, Profile, Run, grid
+from fewshot.runs import ALL, Profile, Run
 from fewshot.studies import toy
 from fewshot.studies.crossings import by_size, crossing, how_many, lead, named, over, training_pictures
 from fewshot.studies.differences import shown

@@ -13,9 +13,10 @@ from textwrap import fill
 import pandas as pd
 
 from fewshot.curves import GRID, WIDTH
+from fewshot.grids import grid
 from fewshot.intervals import Effect, paired
 from fewshot.report import NOT_RUN, TITLES, Table, _cell, _is_toy, _origin, _shots, _signed, use_style
-from fewshot.runs import Profile, Run, _fit, grid, run
+from fewshot.runs import Profile, Run, _fit, run
 from fewshot.studies import datasets_of, misprint, open_points, sentences_elsewhere, toy, with_options
 from fewshot.studies.differences import average
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from fewshot.errors import FewshotError, unknown
+from fewshot.grids import grid
 from fewshot.intervals import Effect, paired, t_interval
 from fewshot.lora import MATRICES
 from fewshot.methods.clip_lora import POSITIONS, Config, layers_at
 from fewshot.report import NOT_RUN, Table, _average, _cell, _origin, _shots, _signed, _span
-from fewshot.runs import Profile, Run, grid
+from fewshot.runs import Profile, Run
 from fewshot.studies import datasets_of, with_options
 from fewshot.studies.differences import average, shown
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fewshot.grids import grid
 from fewshot.methods import METHODS
 from fewshot.report import TITLES
-from fewshot.runs import Profile, Run, grid
+from fewshot.runs import Profile, Run
 from fewshot.studies import datasets_of
 
 SHOTS = (1, 2, 4, 8, 16)

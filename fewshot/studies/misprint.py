@@ -13,9 +13,10 @@ from textwrap import fill
 import pandas as pd
 
 from fewshot.curves import GRID, WIDTH, ZERO_SHOT
+from fewshot.grids import grid
 from fewshot.intervals import Effect, paired
 from fewshot.report import NOT_RUN, Table, _cell, _is_toy, _origin, _shots, use_style
-from fewshot.runs import Profile, Run, grid
+from fewshot.runs import Profile, Run
 from fewshot.studies import with_options
 from fewshot.studies.differences import average, shown
 

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from fewshot.curves import GRID, SIZES, WIDTH, ZERO_SHOT, look
+from fewshot.grids import grid
 from fewshot.intervals import Effect, t_interval
 from fewshot.methods import get_method
 from fewshot.report import NOT_RUN, TITLES, Table, _average, _cell, _origin, _shots, _signed, literal, use_style
-from fewshot.runs import SELECTIONS, Profile, Run, grid
+from fewshot.runs import SELECTIONS, Profile, Run
 from fewshot.studies import datasets_of
 from fewshot.studies.differences import average, shown
 from fewshot.studies.method_table import ALL_CLASS

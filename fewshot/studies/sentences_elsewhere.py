@@ -8,10 +8,11 @@ from textwrap import fill
 import pandas as pd
 
 from fewshot.curves import GRID, SIZES, WIDTH, ZERO_SHOT, look
+from fewshot.grids import grid
 from fewshot.intervals import Effect, paired
 from fewshot.report import NOT_RUN, TITLES, Table, _cell, _is_toy, _origin, _signed, use_style
 from fewshot.report import _shots as _title
-from fewshot.runs import Profile, Run, grid
+from fewshot.runs import Profile, Run
 from fewshot.studies import with_options
 from fewshot.studies.differences import average, shown
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from fewshot.grids import grid
 from fewshot.report import TITLES, _average, _shots, _signed, _title
-from fewshot.runs import Profile, Run, grid
+from fewshot.runs import Profile, Run
 from fewshot.studies import datasets_of, ranks
 from fewshot.studies.calibration import measures
 from fewshot.studies.costs import costs

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pandas as pd
 
 from fewshot import published
+from fewshot.grids import grid
 from fewshot.intervals import Effect, paired
 from fewshot.methods import get_method
 from fewshot.report import NOT_RUN, TITLES, Table, _average, _cell, _origin, _shots, _span
-from fewshot.runs import Profile, Run, grid
+from fewshot.runs import Profile, Run
 from fewshot.studies import datasets_of, with_options
 from fewshot.studies.differences import average, shown
 

@@ -12,9 +12,10 @@ from itertools import combinations
 import pandas as pd
 
 from fewshot import published
+from fewshot.grids import grid
 from fewshot.methods import get_method
 from fewshot.report import NOT_RUN, TITLES, Table, _cell, _is_toy, _origin, _published_title, _shots
-from fewshot.runs import Profile, Run, grid
+from fewshot.runs import Profile, Run
 from fewshot.studies import datasets_of
 from fewshot.studies.alone import run_alone
 from fewshot.studies.method_table import ALL_CLASS

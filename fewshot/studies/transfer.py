@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fewshot import published
+from fewshot.grids import grid
 from fewshot.intervals import paired
 from fewshot.report import NOT_RUN, TITLES, Table, _cell, _origin, _ranked, _shots, _signed
-from fewshot.runs import Profile, Run, grid
+from fewshot.runs import Profile, Run
 from fewshot.studies import datasets_of, toy, with_options
 from fewshot.studies.differences import average, dots, shown
 from fewshot.toy import ELEVEN, SHIFTED

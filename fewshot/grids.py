@@ -1,0 +1,336 @@
+"""Many runs: a grid, resumed, shared between processes, completed from what is stored."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, as_completed
+from concurrent.futures import wait as wait_for
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import Timeout
+
+from fewshot.errors import FewshotError, unknown
+from fewshot.paths import path_of
+from fewshot.rows import FIRST, Rows, Unwritable
+from fewshot.runs import HALVES, SELECTIONS, Profile, Run, load_profile, run, stamp
+
+
+def grid(
+    experiment: str,
+    methods: Iterable[str],
+    datasets: Iterable[str],
+    shots: Iterable[int],
+    seeds: Iterable[int] = (1, 2, 3),
+    profile: str | Profile = "toy",
+    selection: str | None = None,
+    targets: Iterable[str | None] = (None,),
+    limit: int | None = None,
+) -> list[Run]:
+    """Every combination, data set by data set; zero_shot appears once per data set and target, with 0 shots.
+
+    Runs that differ in `targets` alone follow each other: they share one training (see `run`).
+
+    Raises FewshotError for an unknown method, data set, profile, or a number of shots that is not a positive integer.
+    """
+    from fewshot.data import dataset_names, full_name
+    from fewshot.methods import METHODS
+    from fewshot.toy import ALIASES
+
+    profile = profile if isinstance(profile, Profile) else load_profile(profile)
+    methods, datasets = ([v] if isinstance(v, str) else list(v) for v in (methods, datasets))
+    shots, seeds = ([v] if isinstance(v, int) else list(v) for v in (shots, seeds))
+    for method in methods:
+        if method not in METHODS:
+            raise unknown("method", method, METHODS)
+    known = dataset_names()
+    datasets = [full_name(dataset) for dataset in datasets]
+    for dataset in datasets:
+        if dataset in known or (dataset and path_of(dataset).exists()):
+            continue
+        if dataset.startswith((".", "~", "/")):
+            raise FewshotError(f"the folder {dataset} does not exist; check the path.")
+        raise unknown("data set", dataset, [*known, *(f"toy/{name}" for name in ALIASES)])
+    for k in shots:
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise FewshotError(f"shots must be positive whole numbers, not {k!r}; zero_shot needs none.")
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise FewshotError(f"seeds must be whole numbers, not {seed!r}.")
+    if selection is not None and selection not in SELECTIONS:
+        raise unknown("selection", selection, SELECTIONS)
+    targets = [t if t is None or t in HALVES else full_name(t) for t in targets]
+    for target in targets:
+        if target is not None and target not in HALVES and target not in known:
+            raise unknown("target", target, [*HALVES, *known])
+
+    def one(method: str, dataset: str, k: int, seed: int) -> list[Run]:
+        overrides = profile.methods.get(method, {})
+        asked = None if method == "zero_shot" else selection
+        where = (profile.backbone, profile.pretrained, asked, profile.name)
+        return [Run(experiment, method, dataset, k, seed, overrides, *where, target, limit) for target in targets]
+
+    runs = []
+    for dataset in datasets:
+        if "zero_shot" in methods:
+            runs += one("zero_shot", dataset, 0, 1)
+        for s in seeds:
+            for k in shots:
+                runs += [run for m in methods if m != "zero_shot" for run in one(m, dataset, k, s)]
+    return runs
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a grid; the message says what is stored and how to go on."""
+
+
+def run_grid(
+    runs: Sequence[Run],
+    rows: Rows | str | os.PathLike,
+    executor: Executor | None = None,
+    progress: bool | Callable[[int, int], None] = True,
+    *,
+    minutes: float | None = None,
+    run_one: Callable[[Run], dict] = run,
+    stamp_of: Callable[[Run], str | None] = stamp,
+):
+    """Run what is not done yet; every finished run is stored at once. Returns the rows of `runs` as a DataFrame.
+
+    Done means: a row with this key, made with today's weights and defaults (see `Run.key`). Processes that work on the same
+    file share the runs: each is claimed by one of them, and taken over when that one dies. `executor` is any
+    concurrent.futures.Executor whose workers see the file; without one the runs follow each other here.
+    `progress`: True shows a bar on a terminal; a function is called with (done, total). After `minutes` no further run is
+    started, and the rows returned are those that are there.
+
+    Before the first run everything that the runs need is looked for (see fewshot.plan.require), so that a data set or weights
+    that cannot be had stop the grid when nothing has been spent yet.
+
+    A failing run does not stop the others; at the end a FewshotError names the failures and where their tracebacks are. A row
+    that cannot be stored stops the grid.
+    Ctrl-C raises Interrupted; without an executor it loses the run under way, with one it waits for those under way.
+    """
+    from tqdm import tqdm
+
+    rows = rows if isinstance(rows, Rows) else Rows(rows)
+    todo = {one.key: one for one in runs}
+    total = len(todo)
+    there = rows.keys()
+    stamps = {key: stamp_of(one) for key, one in todo.items() if key in there}
+    for key, expected in stamps.items():
+        if rows.get(key, expected) is not None:
+            del todo[key]
+    if getattr(run_one, "func", run_one) is run:
+        from fewshot.plan import require
+
+        require(todo.values())
+    failed: dict[str, BaseException] = {}
+    lost = 0
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    told = progress if callable(progress) else None
+    try:
+        quiet = True if told or not progress else None
+        done = total - len(todo)
+        with tqdm(total=total, initial=done, unit="run", disable=quiet) as bar:
+            for wait in (False, True):  # first what nobody else is on, then what others have not finished
+                busy = {}
+                job = functools.partial(_job, path=rows.path, run_one=run_one, wait=wait)
+                order = todo.values() if executor is None else _spread(todo.values())
+                arguments = [(one, stamps.get(one.key)) for one in order]
+                for one, result in _results(job, arguments, executor, deadline):
+                    try:
+                        if result() is None:
+                            busy[one.key] = one
+                            continue
+                        _trace_path(rows, one).unlink(missing_ok=True)
+                    except BrokenExecutor:
+                        lost += 1
+                    except Unwritable:  # what comes after it would be lost as well
+                        raise
+                    except Exception as error:
+                        failed[one.key] = error
+                        _keep_trace(rows, one, error)
+                    bar.update()
+                    done += 1
+                    if told:
+                        told(done, total)
+                todo = busy
+                if not todo:
+                    break
+    except KeyboardInterrupt:
+        stored = sum(one.key in rows for one in {one.key: one for one in runs}.values())
+        raise Interrupted(
+            f"interrupted: {stored} of {total} runs are stored in {rows.path}; start it again to go on."
+        ) from None
+    if lost:
+        raise FewshotError(
+            f"a worker process died, and {lost} of {total} runs did not finish (the others are in {rows.path}); "
+            "start it again to go on, with fewer workers if memory ran out."
+        )
+    if failed:
+        raise _failure(runs, rows, failed, total)
+    frame = rows.frame()
+    if frame.empty:
+        return frame
+    place = {one.key: i for i, one in reversed(list(enumerate(runs)))}
+    frame = frame[frame["key"].isin(place)]
+    return frame.sort_values("key", key=lambda keys: keys.map(place), ignore_index=True)
+
+
+def complete(
+    runs: Sequence[Run],
+    rows: str | os.PathLike,
+    stored: Iterable[str | os.PathLike] = (),
+    executor: Executor | None = None,
+    *,
+    progress: bool | Callable[[int, int], None] = True,
+    minutes: float | None = None,
+    run_one: Callable[[Run], dict] = run,
+    stamp_of: Callable[[Run], str | None] = stamp,
+):
+    """The rows of `runs` as a DataFrame in their order: what the files `stored` hold, and the rest from `rows`.
+
+    The files `stored` are only read, and a row of theirs that was made with other weights or defaults does not count (see
+    `Run.key`). What neither they nor `rows` hold is run and kept in `rows`; the rest as in `run_grid`.
+    Raises what `run_grid` raises.
+    """
+    import pandas as pd
+
+    files = [Rows(path) for path in stored]
+    found = {}
+    for one in runs:
+        for file in files:
+            if one.key in file and (row := file.get(one.key, stamp_of(one))) is not None:
+                found[one.key] = row
+                break
+    rest = [one for one in runs if one.key not in found]
+    if rest:
+        run_grid(rest, rows, executor, progress, minutes=minutes, run_one=run_one, stamp_of=stamp_of)
+        own = Rows(rows)
+        for one in rest:
+            if one.key in own and (row := own.get(one.key, stamp_of(one))) is not None:
+                found[one.key] = row
+    there = [found[one.key] for one in runs if one.key in found]
+    return pd.DataFrame(there, columns=list(dict.fromkeys([*FIRST, *(name for row in there for name in row)])))
+
+
+def spot_check(
+    rows,
+    n: int = 1,
+    seed: int = 0,
+    tolerance: float = 0.5,
+    seconds: float = 10.0,
+    *,
+    run_one: Callable[[Run], dict] = run,
+):
+    """Repeat `n` randomly chosen runs per method and compare: does this machine still give the stored numbers?
+
+    They are drawn among those whose fit took at most `seconds` when it was stored, or else among the quickest `n`.
+
+    Returns a DataFrame with a line per repeated run; `agrees` is True when weights and split are the stored ones and the
+    accuracy differs by at most `tolerance` points. Nothing is stored.
+    """
+    import pandas as pd
+
+    frame = rows.frame() if isinstance(rows, Rows) else rows
+    if frame.empty:
+        raise FewshotError("there is no row to check; run the experiment first.")
+    lines = []
+    for _, group in frame.groupby("method", sort=True):
+        quick = group[group["seconds_fit"] <= seconds]
+        group = quick if len(quick) >= n else group.nsmallest(n, "seconds_fit")
+        for _, row in group.sample(min(n, len(group)), random_state=seed).sort_values("key").iterrows():
+            again = run_one(Run.from_row(row.to_dict()))
+            difference = again["accuracy"] - row["accuracy"]
+            same = {
+                "same_weights": again["clip"] == row["clip"],
+                "same_split": again["split_hash"] == (row["split_hash"] if isinstance(row["split_hash"], str) else None),
+            }
+            lines.append(
+                {name: row[name] for name in ("method", "dataset", "shots", "seed")}
+                | {"stored": row["accuracy"], "here": again["accuracy"], "difference": difference}
+                | same
+                | {"agrees": all(same.values()) and abs(difference) <= tolerance}
+            )
+    return pd.DataFrame(lines)
+
+
+def _job(one: Run, expected: str | None, *, path: Path, run_one: Callable[[Run], dict], wait: bool) -> dict | None:
+    """Claim, look again, run, store. None: somebody else is on it."""
+    rows = _rows_at(path)
+    try:
+        with rows.lock(one.key, timeout=-1 if wait else 0):
+            row = rows.get(one.key, expected)
+            if row is None:
+                row = run_one(one)
+                rows.append(row)
+            return row
+    except Timeout:
+        return None
+
+
+@functools.lru_cache(maxsize=8)
+def _rows_at(path: Path) -> Rows:
+    """One reader per file and process, so that a worker does not read the whole file for every run."""
+    return Rows(path)
+
+
+def _results(
+    job: Callable, arguments: list, executor: Executor | None, deadline: float | None = None
+) -> Iterator[tuple[Run, Callable[[], dict | None]]]:
+    if executor is None:
+        for one, expected in arguments:
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            yield one, functools.partial(job, one, expected)
+        return
+    futures = {executor.submit(job, one, expected): one for one, expected in arguments}
+    try:
+        for future in as_completed(futures, None if deadline is None else max(0.0, deadline - time.monotonic())):
+            yield futures[future], future.result
+    except TimeoutError:  # of the deadline, not of a run: those are raised by future.result
+        return
+    finally:
+        under_way = [future for future in futures if not future.cancel() and not future.done()]
+        if under_way:
+            print(f"waiting for {len(under_way)} runs under way; Ctrl-C again to leave at once", file=sys.stderr)
+            wait_for(under_way)
+
+
+def _spread(runs: Iterable[Run]) -> list[Run]:
+    """First one run of every training, then the others: processes that share a training would wait for each other."""
+    seen: dict[str, int] = {}
+    places = []
+    for one in runs:
+        training = replace(one, target="base" if one.target in HALVES else None, limit=None).key
+        places.append(seen.get(training, 0))
+        seen[training] = places[-1] + 1
+    return [one for _, one in sorted(zip(places, runs, strict=True), key=lambda pair: pair[0])]
+
+
+def _trace_path(rows: Rows, one: Run) -> Path:
+    return rows.path.parent / f"{rows.path.stem}.failed" / f"{one.method}-{one.shots}-{one.seed}-{one.key}.txt"
+
+
+def _keep_trace(rows: Rows, one: Run, error: BaseException) -> None:
+    path = _trace_path(rows, one)
+    text = f"{one}\n{one!r}\n\n{''.join(traceback.format_exception(error))}"
+    with suppress(OSError):  # on a full disk the sentence at the end has to do
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _failure(runs: Sequence[Run], rows: Rows, failed: dict, total: int) -> FewshotError:
+    names = {one.key: one for one in runs}
+    key, error = next(iter(failed.items()))
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    what = reason if isinstance(error, FewshotError) else f"{type(error).__name__}: {reason}"
+    return FewshotError(
+        f"{len(failed)} of {total} runs failed and were not stored, the others are in {rows.path}; "
+        f"first {names[key]} ({what.rstrip('.')}); tracebacks in {_trace_path(rows, names[key]).parent}."
+    )
