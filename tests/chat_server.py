@@ -21,6 +21,7 @@ class Reply:
     pause: float = 0.0
     finish_reason: str = "stop"
     error: dict | None = None
+    sent: int | None = None  # the connection ends after so many bytes of the body
 
 
 def ten_lines(number: int) -> str:
@@ -61,7 +62,8 @@ class ChatServer:
                         self.send_header(name, value)
                     self.send_header("Content-Length", str(len(body)))
                     self.end_headers()
-                    self.wfile.write(body)
+                    self.wfile.write(body[: reply.sent])
+                    self.close_connection = reply.sent is not None
                 except (BrokenPipeError, ConnectionResetError):
                     pass
 

@@ -185,6 +185,12 @@ def test_no_answer_in_time_is_one_sentence(asking, server):
         asking(timeout=0.2, retries=0)
 
 
+def test_an_answer_that_breaks_off_is_asked_for_again(asking, server, tmp_path):
+    server.replies = [Reply(ten_lines(1), sent=80)]
+    assert len(asking(retries=0)["heron"]) == 10
+    assert len(server.asked) == 2 and len(cached(tmp_path)) == 1
+
+
 def test_no_server_is_one_sentence(asking, server):
     server.close()
     with pytest.raises(FewshotError, match="cannot be reached .*check --base-url"):
