@@ -7,6 +7,9 @@ a linear classifier that takes no gradient step. With N samples, A = sum_i (f_i 
 trace(A) / (N - 1) the sum of the variances, the inverse is shrunk towards a multiple of the identity,
     S^-1 = D pinv(A + trace(A) / (N - 1) I),
 and logits = 100 f T^T + alpha (f W^T + b), T the zero-shot classifier. Constants: mrflogs/ICLR24, main_few_shots.py.
+
+Only differences between classes count. W and b are kept with their means over the classes taken off: where the samples
+hardly vary, what all classes share can be 1e8, and float32 would have no digit left for what tells them apart.
 """
 
 from __future__ import annotations
@@ -91,8 +94,8 @@ class GDA(Method):
         if float(scatter.trace()) > ROUNDING * n:  # else A = 0, whose pseudo-inverse is 0: what is left is zero-shot
             shrunk = scatter + scatter.trace() / (n - 1) * torch.eye(width)
             weight = width * torch.linalg.solve(shrunk, means.t()).t()
-        self.weight, bias = weight.to(self.weight), -(weight * means).sum(dim=1) / 2
-        self.bias = bias.to(self.bias)
+        bias = -(weight * means).sum(dim=1) / 2
+        self.weight, self.bias = (weight - weight.mean(dim=0)).to(self.weight), (bias - bias.mean()).to(self.bias)
 
     @torch.no_grad()
     def choose(self, features: Tensor, labels: Tensor) -> dict[str, float]:

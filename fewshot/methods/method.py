@@ -288,7 +288,8 @@ def load_method(path: str | Path, clip: Clip) -> Method:
     try:
         with safe_open(path, "pt") as file:
             meta = json.loads((file.metadata() or {}).get("fewshot", "null"))
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (no mapping)
+            # cloned: a tensor that lies in the file as it comes is not aligned, and some kernels round by alignment
+            tensors = {k: file.get_tensor(k).clone() for k in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise FewshotError(f"{path} is damaged or not a method that fewshot saved; save it again.") from error
     kind, _, number = str(meta.get("format") if isinstance(meta, dict) else "").rpartition("-")
