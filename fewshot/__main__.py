@@ -69,13 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("run", _run, "run a grid of experiments; what is done already is not run again")
     _grid_options(sub)
     sub.add_argument("--rows", required=True, metavar="FILE", help="JSON lines file to append to")
-    sub.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: 0, run here)")
+    _engine_options(sub)
 
     sub = command("reproduce", _reproduce, "run a whole experiment of the book; what is done already is not run again")
     sub.add_argument("experiments", nargs="+", metavar="NAME", help="experiments of the book, or all")
     sub.add_argument("--profile", default="toy", help="toy, paper, smoke or a YAML file (default: toy)")
     sub.add_argument("--rows", metavar="FILE", help="file for one experiment (default: where its notebook keeps rows)")
-    sub.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: 0, run here)")
+    _engine_options(sub)
     sub.add_argument("--recompute", action="store_true", help="also run what the project's own rows hold")
 
     sub = command("rows", _rows, "show a file of rows: means over seeds")
@@ -107,6 +107,11 @@ def _grid_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--selection", help="fixed, fewval or oracle (default: the method's own)")
     sub.add_argument("--test-images", type=int, metavar="N", help="test on at most N pictures (default: on all)")
     sub.add_argument("--experiment", default="cli", help="a name for these rows (default: cli)")
+
+
+def _engine_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: 0, run here)")
+    sub.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler whose workers run it: tcp://host:8786")
 
 
 def _data_parser(parser: argparse.ArgumentParser) -> None:
@@ -191,18 +196,26 @@ def _plan(options) -> None:
 
 
 def _run(options) -> None:
-    from fewshot.workers import on_workers
+    from fewshot.grids import complete
 
-    _print_means(on_workers(_grid(options), options.rows, options.workers))
+    _print_means(complete(_grid(options), options.rows, executor=_executor(options)))
+
+
+def _executor(options) -> int | str | None:
+    if options.workers < 0:
+        raise FewshotError("--workers must be 0 or more.")
+    if options.workers and options.scheduler:
+        raise FewshotError("--workers are processes here and --scheduler has workers of its own; give one of the two.")
+    return options.workers or options.scheduler
 
 
 def _reproduce(options) -> None:
+    from fewshot.grids import complete
     from fewshot.rows import Rows
     from fewshot.runs import load_profile, run
     from fewshot.studies import STUDIES, rows_file, runs_of, stored_files, study
-    from fewshot.workers import check_workers, on_workers
 
-    check_workers(options.workers)
+    executor = _executor(options)
     profile = load_profile(options.profile)
     names = list(STUDIES) if options.experiments == ["all"] else options.experiments
     modules = [study(name) for name in names]
@@ -212,9 +225,10 @@ def _reproduce(options) -> None:
         stored = [] if options.recompute else stored_files(name, profile)
         rows = Rows(options.rows or rows_file(name, profile))
         rows.keys()  # a file that holds something else is refused before anything is said
-        print(f"{name}: {rows.path}", file=sys.stderr)
+        here = options.scheduler and getattr(module, "HERE", False)
+        print(f"{name}: {rows.path}" + (", run here, because its seconds are compared" if here else ""), file=sys.stderr)
         runs = runs_of(module.arms(profile))
-        on_workers(runs, rows.path, options.workers, stored, getattr(module, "run_one", run))
+        complete(runs, rows.path, stored, None if here else executor, run_one=getattr(module, "run_one", run))
 
 
 def _rows(options) -> None:

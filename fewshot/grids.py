@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import sys
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, as_completed
-from concurrent.futures import wait as wait_for
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
-from pathlib import Path
 
-from filelock import Timeout
-
+from fewshot.dispatch import Dispatch, Failed, Gone, trace_path
 from fewshot.errors import FewshotError, unknown
 from fewshot.paths import path_of
-from fewshot.rows import FIRST, Rows, Unwritable
+from fewshot.plan import require
+from fewshot.rows import FIRST, Rows
 from fewshot.runs import HALVES, SELECTIONS, Profile, Run, load_profile, run, stamp
+from fewshot.workers import Cluster, engine
 
 
 def grid(
@@ -93,87 +88,42 @@ class Interrupted(KeyboardInterrupt):
 def run_grid(
     runs: Sequence[Run],
     rows: Rows | str | os.PathLike,
-    executor: Executor | None = None,
+    executor: Executor | int | str | None = None,
     progress: bool | Callable[[int, int], None] = True,
     *,
     minutes: float | None = None,
     run_one: Callable[[Run], dict] = run,
     stamp_of: Callable[[Run], str | None] = stamp,
+    retries: int = 2,
 ):
     """Run what is not done yet; every finished run is stored at once. Returns the rows of `runs` as a DataFrame.
 
-    Done means: a row with this key, made with today's weights and defaults (see `Run.key`). Processes that work on the same
-    file share the runs: each is claimed by one of them, and taken over when that one dies. `executor` is any
-    concurrent.futures.Executor whose workers see the file; without one the runs follow each other here.
+    Done means: a row with this key, made with today's weights and defaults (see `Run.key`). `executor` says where the runs are
+    computed: None here, one after the other; a number on that many processes of this machine; an address such as
+    "tcp://host:8786" on the workers of that Dask scheduler; or any concurrent.futures.Executor. Workers give their rows back
+    to this process, which alone writes: they need not see the file. Processes that work on the same file share the runs: each
+    is claimed by one of them, and free again when that one dies.
     `progress`: True shows a bar on a terminal; a function is called with (done, total). After `minutes` no further run is
     started, and the rows returned are those that are there.
 
-    Before the first run everything that the runs need is looked for (see fewshot.plan.require), so that a data set or weights
-    that cannot be had stop the grid when nothing has been spent yet.
+    Before the first run everything that the runs need is looked for, where they are computed (see fewshot.plan.require), so
+    that a data set or weights that cannot be had stop the grid when nothing has been spent yet.
 
-    A failing run does not stop the others; at the end a FewshotError names the failures and where their tracebacks are. A row
-    that cannot be stored stops the grid.
-    Ctrl-C raises Interrupted; without an executor it loses the run under way, with one it waits for those under way.
+    A run whose worker died, that found no memory or whose file system failed is tried `retries` times more, on another worker
+    where there is one. A failing run does not stop the others; at the end a FewshotError names the failures and where their
+    tracebacks are. A row that cannot be stored stops the grid, and so does an executor that is gone.
+    Ctrl-C raises Interrupted; what is under way on workers is waited for and stored, a run here is lost.
     """
-    from tqdm import tqdm
-
     rows = rows if isinstance(rows, Rows) else Rows(rows)
-    todo = {one.key: one for one in runs}
-    total = len(todo)
+    asked = {one.key: one for one in runs}
+    todo = dict(asked)
     there = rows.keys()
     stamps = {key: stamp_of(one) for key, one in todo.items() if key in there}
     for key, expected in stamps.items():
         if rows.get(key, expected) is not None:
             del todo[key]
-    if getattr(run_one, "func", run_one) is run:
-        from fewshot.plan import require
-
-        require(todo.values())
-    failed: dict[str, BaseException] = {}
-    lost = 0
-    deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    told = progress if callable(progress) else None
-    try:
-        quiet = True if told or not progress else None
-        done = total - len(todo)
-        with tqdm(total=total, initial=done, unit="run", disable=quiet) as bar:
-            for wait in (False, True):  # first what nobody else is on, then what others have not finished
-                busy = {}
-                job = functools.partial(_job, path=rows.path, run_one=run_one, wait=wait)
-                order = todo.values() if executor is None else _spread(todo.values())
-                arguments = [(one, stamps.get(one.key)) for one in order]
-                for one, result in _results(job, arguments, executor, deadline):
-                    try:
-                        if result() is None:
-                            busy[one.key] = one
-                            continue
-                        _trace_path(rows, one).unlink(missing_ok=True)
-                    except BrokenExecutor:
-                        lost += 1
-                    except Unwritable:  # what comes after it would be lost as well
-                        raise
-                    except Exception as error:
-                        failed[one.key] = error
-                        _keep_trace(rows, one, error)
-                    bar.update()
-                    done += 1
-                    if told:
-                        told(done, total)
-                todo = busy
-                if not todo:
-                    break
-    except KeyboardInterrupt:
-        stored = sum(one.key in rows for one in {one.key: one for one in runs}.values())
-        raise Interrupted(
-            f"interrupted: {stored} of {total} runs are stored in {rows.path}; start it again to go on."
-        ) from None
-    if lost:
-        raise FewshotError(
-            f"a worker process died, and {lost} of {total} runs did not finish (the others are in {rows.path}); "
-            "start it again to go on, with fewer workers if memory ran out."
-        )
-    if failed:
-        raise _failure(runs, rows, failed, total)
+    if todo:
+        _make(asked, todo, rows, stamps, executor, progress, minutes, run_one, retries)
     frame = rows.frame()
     if frame.empty:
         return frame
@@ -182,11 +132,60 @@ def run_grid(
     return frame.sort_values("key", key=lambda keys: keys.map(place), ignore_index=True)
 
 
+def _make(asked, todo, rows, stamps, executor, progress, minutes, run_one, retries) -> None:
+    from tqdm import tqdm
+
+    total = len(asked)
+    done = total - len(todo)
+    told = progress if callable(progress) else None
+    quiet = True if told or not progress else None
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    order = _spread(todo.values()) if executor else list(todo.values())
+    with engine(executor) as workers, tqdm(total=total, initial=done, unit="run", disable=quiet) as bar:
+        _look_ahead(workers, order if getattr(run_one, "func", run_one) is run else [])
+        dispatch = Dispatch(order, rows, stamps, run_one, workers, retries)
+        bar.set_postfix(dispatch.counts())
+        try:
+            for _ in dispatch.results(deadline):
+                done += 1
+                bar.set_postfix(dispatch.counts(), refresh=False)
+                bar.update()
+                if told:
+                    told(done, total)
+        except KeyboardInterrupt:
+            for _ in dispatch.drain():
+                pass
+            raise Interrupted(
+                f"interrupted: {_stored(asked, rows)} of {total} runs are stored in {rows.path}; start it again to go on."
+            ) from None
+        except Gone as gone:
+            raise FewshotError(
+                f"{gone.what}, and {total - _stored(asked, rows)} of {total} runs did not finish (the others are in "
+                f"{rows.path}); {gone.remedy}."
+            ) from gone
+        finally:
+            dispatch.close()
+    if dispatch.failed:
+        raise _failure(asked, rows, dispatch.failed)
+
+
+def _look_ahead(workers: Executor, runs: Sequence[Run]) -> None:
+    """Everything that the runs need is looked for where they are computed."""
+    if isinstance(workers, Cluster):
+        workers.ready(runs)
+    else:
+        require(runs)
+
+
+def _stored(asked: dict[str, Run], rows: Rows) -> int:
+    return sum(key in rows for key in asked)
+
+
 def complete(
     runs: Sequence[Run],
     rows: str | os.PathLike,
     stored: Iterable[str | os.PathLike] = (),
-    executor: Executor | None = None,
+    executor: Executor | int | str | None = None,
     *,
     progress: bool | Callable[[int, int], None] = True,
     minutes: float | None = None,
@@ -260,48 +259,6 @@ def spot_check(
     return pd.DataFrame(lines)
 
 
-def _job(one: Run, expected: str | None, *, path: Path, run_one: Callable[[Run], dict], wait: bool) -> dict | None:
-    """Claim, look again, run, store. None: somebody else is on it."""
-    rows = _rows_at(path)
-    try:
-        with rows.lock(one.key, timeout=-1 if wait else 0):
-            row = rows.get(one.key, expected)
-            if row is None:
-                row = run_one(one)
-                rows.append(row)
-            return row
-    except Timeout:
-        return None
-
-
-@functools.lru_cache(maxsize=8)
-def _rows_at(path: Path) -> Rows:
-    """One reader per file and process, so that a worker does not read the whole file for every run."""
-    return Rows(path)
-
-
-def _results(
-    job: Callable, arguments: list, executor: Executor | None, deadline: float | None = None
-) -> Iterator[tuple[Run, Callable[[], dict | None]]]:
-    if executor is None:
-        for one, expected in arguments:
-            if deadline is not None and time.monotonic() >= deadline:
-                return
-            yield one, functools.partial(job, one, expected)
-        return
-    futures = {executor.submit(job, one, expected): one for one, expected in arguments}
-    try:
-        for future in as_completed(futures, None if deadline is None else max(0.0, deadline - time.monotonic())):
-            yield futures[future], future.result
-    except TimeoutError:  # of the deadline, not of a run: those are raised by future.result
-        return
-    finally:
-        under_way = [future for future in futures if not future.cancel() and not future.done()]
-        if under_way:
-            print(f"waiting for {len(under_way)} runs under way; Ctrl-C again to leave at once", file=sys.stderr)
-            wait_for(under_way)
-
-
 def _spread(runs: Iterable[Run]) -> list[Run]:
     """First one run of every training, then the others: processes that share a training would wait for each other."""
     seen: dict[str, int] = {}
@@ -313,24 +270,9 @@ def _spread(runs: Iterable[Run]) -> list[Run]:
     return [one for _, one in sorted(zip(places, runs, strict=True), key=lambda pair: pair[0])]
 
 
-def _trace_path(rows: Rows, one: Run) -> Path:
-    return rows.path.parent / f"{rows.path.stem}.failed" / f"{one.method}-{one.shots}-{one.seed}-{one.key}.txt"
-
-
-def _keep_trace(rows: Rows, one: Run, error: BaseException) -> None:
-    path = _trace_path(rows, one)
-    text = f"{one}\n{one!r}\n\n{''.join(traceback.format_exception(error))}"
-    with suppress(OSError):  # on a full disk the sentence at the end has to do
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
-def _failure(runs: Sequence[Run], rows: Rows, failed: dict, total: int) -> FewshotError:
-    names = {one.key: one for one in runs}
-    key, error = next(iter(failed.items()))
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-    what = reason if isinstance(error, FewshotError) else f"{type(error).__name__}: {reason}"
+def _failure(asked: dict[str, Run], rows: Rows, failed: dict[str, Failed]) -> FewshotError:
+    key, first = next(iter(failed.items()))
     return FewshotError(
-        f"{len(failed)} of {total} runs failed and were not stored, the others are in {rows.path}; "
-        f"first {names[key]} ({what.rstrip('.')}); tracebacks in {_trace_path(rows, names[key]).parent}."
+        f"{len(failed)} of {len(asked)} runs failed and were not stored, the others are in {rows.path}; "
+        f"first {asked[key]} ({first.why}); tracebacks in {trace_path(rows, asked[key]).parent}."
     )

@@ -295,7 +295,7 @@ def _fit(one: Run, task, clock: Callable[[], float]):
     if one.target is None:
         return train()
     shared = replace(one, target="base" if one.target in HALVES else None, limit=None)
-    name = _digest([shared.key, stamp(one), task.split_hash, _code()])
+    name = _digest([shared.key, stamp(one), task.split_hash, source_digest()])
     path = cache_dir() / "models" / f"{name}.safetensors"
     with locked(path.with_suffix(".lock")):
         took = path.with_suffix(".seconds")
@@ -309,7 +309,7 @@ def _fit(one: Run, task, clock: Callable[[], float]):
 
 
 @functools.cache
-def _code() -> str:
+def source_digest() -> str:
     """A digest of this package's source: what older code has trained is not taken for what this code would train."""
     files = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -63,12 +63,11 @@ def test_rows_prints_means_and_csv(capsys, tmp_path):
 
 def test_ctrl_c_is_exit_130_and_a_short_message(capsys, monkeypatch, tmp_path):
     import fewshot.grids
-    import fewshot.workers
 
     def interrupted(*arguments, **options):
         raise fewshot.grids.Interrupted("interrupted: 1 of 2 runs are stored")
 
-    monkeypatch.setattr(fewshot.workers, "complete", interrupted)
+    monkeypatch.setattr(fewshot.grids, "complete", interrupted)
     assert main(["run", "--methods", "coop", "--datasets", "toy/pets", "--rows", str(tmp_path / "r.jsonl")]) == 130
     assert capsys.readouterr().err == "\nfewshot: interrupted: 1 of 2 runs are stored\n"
 

@@ -86,9 +86,9 @@ def test_a_run_alone_pays_for_its_features_counts_its_steps_and_knows_its_own_me
 STARTER = """
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor
-from fewshot.studies.alone import _end_with_parent
+from fewshot.workers import end_with_parent
 if __name__ == "__main__":
-    executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent)
+    executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent)
     print(executor.submit(os.getpid).result(), flush=True)
     time.sleep(600)
 """

@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +22,7 @@ from filelock import FileLock
 from fewshot.methods import get_method
 from fewshot.methods.method import Method
 from fewshot.runs import Run, _fit, run
+from fewshot.workers import end_with_parent
 
 THREADS = 1  # of a run; pictures are read by one more
 WARM = 64  # test pictures of the zero-shot run before the clock
@@ -45,18 +45,8 @@ def run_alone(one: Run) -> dict:
     from fewshot.cache import cache_dir
 
     with FileLock(cache_dir() / "training_time.lock"), _environment(OMP_NUM_THREADS=THREADS, MKL_NUM_THREADS=THREADS):
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent) as executor:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as executor:
             return executor.submit(_alone, one).result()
-
-
-def _end_with_parent() -> None:
-    """A worker of an executor would wait for ever for one that was killed."""
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _alone(one: Run) -> dict:
