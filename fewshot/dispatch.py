@@ -138,6 +138,8 @@ class Dispatch:
         self.flying.clear()
 
     def _launch(self) -> Iterator[Run]:
+        if not self.waiting and not self.elsewhere:
+            return
         places = room(self.executor)
         while self.waiting and len(self.flying) < places:
             one = self.waiting.popleft()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from distributed import Client
 from test_runs import lines, made, shared, some, wait_for_rows
 from test_workers import attempts, noting, seeds
 
@@ -57,6 +58,9 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture
 def address(cluster) -> str:
+    """Of the scheduler, once both workers are there (again)."""
+    with Client(cluster[1], set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=120)
     return cluster[1]
 
 

@@ -92,7 +92,8 @@ def measured(
 
     Rows of the project are read (see `stored_files`); what is missing is run, for at most `minutes`, and kept in `rows`: by
     default NAME-PROFILE.jsonl in the cache folder; it is run here, or on the workers of the Dask scheduler at the address
-    `scheduler`. `recompute` leaves the project's rows aside. Prints how many rows are there. Raises what `fewshot.grids.complete` raises.
+    `scheduler`. `recompute` leaves the project's rows aside. Prints how many rows are there. Raises what
+    `fewshot.grids.complete` raises.
     """
     asked = runs_of(arms)
     stored = [] if recompute else stored_files(name, profile)
