@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from unittest.mock import patch
 
 import torch
 from bench import Bench, columns, measure
@@ -13,7 +12,7 @@ from reference import PlainText, Unshared
 from steps import BATCH, OURS, PATHS, REFERENCE, Case
 from torch import Tensor
 
-import fewshot.prompts
+from fewshot.clip import TextTower
 
 TOWERS = ("text", "vit", "encode")
 CLASSES = (10, 316)  # beside those of the table
@@ -59,14 +58,15 @@ def ablation(bench: Bench, quick: bool) -> None:
     """A step of CoOp, one saving added after the other, from the authors' to this package's."""
     case = Case("coop", 5 if quick else 100, 8)
     text = bench.clips[OURS].text.module
-    alone = {"cpu": 10**9, "cuda": 10**9}  # what a second pass through the tower would cost: all classes go in one
+    unshared, padded = Unshared(text), TextTower(text)
+    unshared.packs = padded.packs = False
     stages = {
         "the authors' step": (bench.clips[REFERENCE], REFERENCE),
         "image features from the cache": (bench.clips[REFERENCE], OURS),
         "cut behind the longest prompt": (_with(bench, PlainText(text, 10**9, cut=True)), OURS),
-        "last block for one row, fused activation": (_with(bench, Unshared(text)), OURS),
-        "prefix shared by the classes": (bench.clips[OURS], OURS),
-        "classes in groups of equal length": (bench.clips[OURS], OURS),
+        "last block for one row, fused activation": (_with(bench, unshared), OURS),
+        "prefix shared by the classes": (_with(bench, padded), OURS),
+        "prompts end to end, without padding": (bench.clips[OURS], OURS),
     }
     keys = {name: f"ablation {i} {case.key}" for i, name in enumerate(stages)}
     if bench.has(*keys.values()):
@@ -74,9 +74,7 @@ def ablation(bench: Bench, quick: bool) -> None:
     inputs, works, meters = bench.inputs(case.batch), {}, {}
     for name, (clip, path) in stages.items():
         step = bench.step(case, path, inputs, clip)
-        grouped = name.endswith("equal length")
-        with patch.dict(fewshot.prompts.CALL, {} if grouped else alone):  # the first step decides, and is kept
-            meters[name], _ = bench.counted(step.train)
+        meters[name], _ = bench.counted(step.train)
         works[name] = step.train
     for i, (name, times) in enumerate(bench.turns(works).items()):
         row = {"key": keys[name], "kind": "ablation", "stage": i, "saving": name, "path": OURS, **columns(case)}

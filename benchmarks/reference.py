@@ -85,6 +85,7 @@ class PlainText(TextTower):
         super().__init__(module)
         self.blocks = [PlainBlock(b.module) for b in self.blocks]
         self.piece, self.cut = piece, cut
+        self.budget = float("inf")  # no pieces but those here
         self.given: dict[int, list[Tensor]] = {}  # number of a piece -> gradients, one per backward pass
         self.count = 0  # pieces of the present step so far
 

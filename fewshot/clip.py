@@ -3,8 +3,10 @@
 The encoders are re-run block by block from the weights of the open_clip model, which is never edited. That buys exact
 speed-ups and a place where prompts and low-rank branches enter from outside:
 
-- text is causal and only the end-of-text (EOT) row is read, so prompts are cut at the longest EOT; a prefix that all
-  prompts share is run once and the suffixes attend to its keys and values; the last block computes the EOT row only;
+- text is causal and only the end-of-text (EOT) row is read, so each prompt is cut at its own EOT and the prompts lie end
+  to end, without padding; a prefix that all prompts share is run once and the suffixes attend to its keys and values; the
+  last block computes the EOT row only;
+- a training pass whose activations would take more memory than a budget goes in pieces, computed again on the way back;
 - the last block of a ViT computes the class token only;
 - QuickGELU, x * sigmoid(1.702 x) = silu(1.702 x) / 1.702, is one fused silu with both factors inside the linear layers.
 
@@ -17,15 +19,19 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from fewshot.errors import FewshotError, unknown
+from fewshot.packing import Known, Ragged
 from fewshot.paths import path_of
 from fewshot.weights import OPENAI_EXTRAS, config_from_state_dict, read_state_dict
 
@@ -206,6 +212,17 @@ class Clip:
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
+    def cast(self, precision: str) -> Clip:
+        """This CLIP, its towers at a precision: "bf16" is bfloat16 where autocast trusts it, out of weights that stay fp32.
+
+        What encode_image and encode_text give is kept and shared between methods, and stays in fp32.
+        """
+        if precision == "fp32":
+            return self
+        other = copy.copy(self)
+        other.text, other.vision = (tower and tower.cast(precision) for tower in (self.text, self.vision))
+        return other
+
     def require_text(self, what: str) -> TextTower:
         """The text tower, or FewshotError when `what` cannot work on this model's text encoder."""
         if self.text is None:
@@ -261,12 +278,12 @@ class Clip:
         """Features [B, D], not normalised, of preprocessed pixels [B, 3, S, S]."""
         self.check_pixels(pixels)
         pixels = pixels.to(self.device)
-        return self.vision.encode(pixels) if self.vision else self.model.encode_image(pixels)
+        return self.vision.cast("fp32").encode(pixels) if self.vision else self.model.encode_image(pixels)
 
     def encode_text(self, texts: Sequence[str] | Tensor, chunk: int = 256) -> Tensor:
         """Features [K, D], not normalised, of texts or of tokens [K, context_length]."""
         tokens = texts.to(self.device) if isinstance(texts, Tensor) else self.tokenize(texts)
-        run = self.text.encode_tokens if self.text else self.model.encode_text
+        run = self.text.cast("fp32").encode_tokens if self.text else self.model.encode_text
         return torch.cat([run(part) for part in tokens.split(chunk)])
 
     @torch.no_grad()
@@ -334,27 +351,32 @@ class Block:
         row: Tensor | None = None,
         adapter=None,
         keep: bool = False,
+        ragged: Ragged | None = None,
     ):
-        """x [N, L, w] -> [N, L, w], or [N, w] when `row` [N] names the one position to compute.
+        """x [N, L, w] -> [N, L, w]; with `ragged` x and the result are [T, w], the rows end to end.
 
-        `past` are keys and values [N, H, P, d] that stand before the own ones; `mask` [.., L, P + L] is additive;
-        with `keep` the own keys and values are returned as well.
+        `past` are keys and values [G, H, P, d] that stand before the own ones, each for N / G rows of x that follow each
+        other; `mask` [.., L, L] is additive and for the own ones. `row` [N] are the only positions to compute, one per row,
+        counted over all rows: the result is [N, w]. With `keep` the own keys and values are returned as well.
         """
-        n, length, width = x.shape
         h = self.norm(x, self.module.ln_1)
         if row is None:
             q, k, v = self.project(h, "qkv", adapter)
         else:
-            index = torch.arange(n, device=x.device)
-            (q,) = self.project(h[index, row].unsqueeze(1), "q", adapter)
+            x, some = (t.flatten(0, -2).index_select(0, row).unsqueeze(1) for t in (x, h))
+            (q,) = self.project(some, "q", adapter)
             k, v = self.project(h, "kv", adapter)
-            x = x[index, row].unsqueeze(1)
+        if ragged is not None:
+            q, k, v = (t if t.dim() == 3 else ragged.spread(t) for t in (q, k, v))
         q, k, v = self.split(q), self.split(k), self.split(v)
         own = (k, v)
-        if past is not None:
-            k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
-        o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        o = o.transpose(1, 2).reshape(n, -1, width)
+        if past is None:
+            o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        else:
+            o = attend(q, k, v, past, mask)
+        o = o.transpose(1, 2).flatten(2)
+        if ragged is not None and row is None:
+            o = ragged.pack(o)
         o = adapter.out(o, self.attn) if adapter is not None else F.linear(o, *_linear(self.attn.out_proj))
         x = x + self.module.ls_1(o)
         x = x + self.module.ls_2(self.mlp(self.norm(x, self.module.ln_2)))
@@ -390,6 +412,26 @@ class Block:
         return torch.addmm(b2, inner, w2.t(), alpha=1 / 1.702).view(h.shape)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, past: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+    """Attention [N, H, L, d] of q to `past` [G, H, P, d] whole, and to the own k and v [N, H, S, d] under `mask`.
+
+    The N = G K rows of a prefix meet its keys in one product [K L, d] x [d, P] per head: what they share is never copied,
+    and its gradient comes summed. `mask` is [L, S], or [N, 1, L, S].
+    """
+    groups, p, scale = past[0].shape[0], past[0].shape[2], q.shape[-1] ** -0.5
+
+    def by_group(x: Tensor) -> Tensor:  # [G, H, K, .., ..]
+        return x.unflatten(0, (groups, -1)).transpose(1, 2)
+
+    q, k, v = by_group(q * scale).contiguous(), by_group(k).contiguous(), by_group(v).contiguous()
+    shared = (q.flatten(2, 3) @ past[0].mT).view(*q.shape[:-1], p)  # [G, H, K, L, P]
+    own = q @ k.mT + (mask if mask.dim() == 2 else by_group(mask))  # [G, H, K, L, S]
+    weights = torch.cat((shared, own), dim=-1).softmax(dim=-1)
+    shared, own = weights[..., :p], weights[..., p:]
+    o = (shared.flatten(2, 3) @ past[1]).view(q.shape) + own @ v
+    return o.transpose(1, 2).flatten(0, 1)
+
+
 def _linear(module: torch.nn.Linear) -> tuple[Tensor, Tensor]:
     return module.weight, module.bias
 
@@ -401,7 +443,33 @@ def project(h: Tensor, weight: Tensor, bias: Tensor, parts: str) -> Sequence[Ten
     return F.linear(h, weight[rows], bias[rows]).chunk(len(parts), dim=-1)
 
 
-class TextTower:
+class Tower:
+    """What both encoders have: standard blocks, and a precision at which they are run."""
+
+    precision = "fp32"
+
+    def cast(self, precision: str):
+        """The same tower at a precision, see Clip.cast."""
+        if precision == self.precision:
+            return self
+        other = copy.copy(self)
+        other.precision = precision
+        return other
+
+    def autocast(self, device: torch.device) -> AbstractContextManager:
+        """What its blocks are run under; features leave it in fp32."""
+        return autocast(device, self.precision)
+
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """Products in bfloat16, and sums, norms and softmaxes as torch.autocast chooses them; nothing for "fp32"."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+class TextTower(Tower):
     """The causal text encoder, run on embeddings so that learned vectors can stand among them.
 
     Positions are counted from the start-of-text token; a positional embedding is added here and not by the caller.
@@ -414,7 +482,11 @@ class TextTower:
         self.blocks = [Block(b) for b in module.transformer.resblocks]
         self.width = module.transformer.width
         self.pool = _pool_type(module)
+        self.packs = True  # rows of different lengths lie end to end; False: padded, for comparison
+        self.lifted = False  # fed with states in front of a block, see `above`
         self.masks: dict = {}
+        self.budget: float | None = None  # bytes that the activations of a training pass may take; None: BUDGET
+        self._known = WeakTensorKeyDictionary()  # what follows from where prompts end, by that tensor
 
     @staticmethod
     def fits(module: torch.nn.Module) -> bool:
@@ -458,8 +530,7 @@ class TextTower:
         """Features [.., K, D] of embeddings [.., K, L, w] whose prompts end at position eot [K] (L > max(eot)).
 
         The first `shared` positions must be equal in all K rows (per leading index), and end before every EOT; they
-        run once. `fast=False` is the plain encoder, for comparison. `chunk` > 0 bounds the memory of a backward pass:
-        rows go in chunks whose activations are computed again when needed.
+        run once. `fast=False` is the plain encoder, for comparison. `chunk` as in `features`.
         """
         groups, (k, length, width) = embeddings.shape[:-3], embeddings.shape[-3:]
         if not fast:
@@ -468,59 +539,120 @@ class TextTower:
             return out.view(*groups, k, -1)
         if deep and shared <= max(new.shape[-2] for new in deep.values()):
             shared = 0  # deep vectors would be overwritten partly in the prefix and partly after it
-        if chunk and k > chunk:
-
-            def run(part, ends):
-                return self.encode(part, ends, shared, deep=deep, adapters=adapters)
-
-            parts = zip(embeddings.split(chunk, dim=-3), eot.split(chunk), strict=True)
-            return torch.cat([checkpoint(run, part, ends, use_reentrant=False) for part, ends in parts], dim=-2)
         prefix = embeddings[..., 0, :shared, :].reshape(-1, shared, width) if shared else None
-        suffix = embeddings[..., shared:, :].reshape(-1, length - shared, width)
-        return self.run(prefix, suffix, eot, deep=deep, adapters=adapters).view(*groups, k, -1)
+        suffix = embeddings[..., shared:, :].reshape(-1, k, length - shared, width)
+        return self.features(prefix, suffix, eot, deep=deep, adapters=adapters, chunk=chunk).view(*groups, k, -1)
+
+    def features(
+        self, prefix: Tensor | None, suffix: Tensor, eot: Tensor, *, deep: Mapping[int, Tensor] | None = None,
+        adapters: Sequence | None = None, chunk: int = 0,
+    ) -> Tensor:  # fmt: skip
+        """Features [G, K, D] of G prefixes [G, P, w] (or None) with K suffixes each, [G, K, S, w], EOT at eot [K] or [G, K].
+
+        A pass that trains goes in pieces of at most `chunk` of the K prompts (0: as many as the `budget` holds), whose
+        activations are computed again on the way back. Where the memory turns out to hold fewer, a warning says so once,
+        and the pieces become smaller. The result is the same. Raises FewshotError when a single one does not fit.
+        """
+        known = self._about(eot)
+        while True:
+            try:
+                most = min(filter(None, (chunk, known.most, self._affordable(prefix, suffix, known, adapters))), default=0)
+                with self.autocast(suffix.device):
+                    found = self._pieces(prefix, suffix, known, most, deep, adapters)
+                return found if found.dtype == suffix.dtype else found.to(suffix.dtype)
+            except torch.OutOfMemoryError as error:
+                known.shrink(most or suffix.shape[1], error)
+            # out here, where the exception no longer holds on to the tensors of the attempt
+            if suffix.is_cuda:
+                torch.cuda.empty_cache()
+
+    def _pieces(self, prefix, suffix: Tensor, known: Known, most: int, deep, adapters) -> Tensor:
+        groups, k = suffix.shape[:2]
+        count = -(-k // (most or k))
+        if count == 1:
+            return self.run(prefix, suffix.flatten(0, 1), known.part(0, k), deep=deep, adapters=adapters).view(groups, k, -1)
+
+        def run(part: Tensor, eot: Tensor) -> Tensor:
+            return self.run(prefix, part.flatten(0, 1), eot, deep=deep, adapters=adapters).view(groups, part.shape[1], -1)
+
+        cuts = [i * k // count for i in range(count + 1)]
+        parts = [(suffix[:, a:b], known.part(a, b)) for a, b in pairwise(cuts)]
+        again = torch.is_grad_enabled()
+        return torch.cat([checkpoint(run, *part, use_reentrant=False) if again else run(*part) for part in parts], dim=1)
+
+    def _affordable(self, prefix, suffix: Tensor, known: Known, adapters) -> int:
+        """How many of the K prompts the budget holds, at least one; 0: all, or nothing is kept for a way back."""
+        if not torch.is_grad_enabled():
+            return 0
+        groups, k, s, _ = suffix.shape
+        p = 0 if prefix is None else prefix.shape[1]
+        s = known.mean - p if self.packs else s
+        cost = groups * self.held(s, p, adapters is not None) * suffix.element_size()
+        budget = default_budget(suffix.device) if self.budget is None else self.budget
+        return 0 if k * cost <= budget else max(1, int(budget // cost))
+
+    def held(self, s: float, p: int, adapted: bool) -> float:
+        """Numbers that a prompt of s positions (on average) behind a prefix of p leaves for the way back, about."""
+        widths = HELD + (HELD_ADAPTED if adapted else 0)
+        return len(self.blocks) * s * (widths * self.width + 2 * self.blocks[0].heads * (p + s))
+
+    def _about(self, eot: Tensor) -> Known:
+        if eot not in self._known:
+            self._known[eot] = Known(eot)
+        return self._known[eot]
+
+    @torch.no_grad()
+    def above(self, embeddings: Tensor, first: int) -> tuple[TextTower, Tensor]:
+        """The tower from block `first` on, and what comes to it there of embeddings [K, L, w]: a constant while all below is
+        frozen, so that nothing below is run again.
+        """
+        if first == 0:
+            return self, embeddings
+        upper = copy.copy(self)
+        upper.blocks, upper.lifted = self.blocks[first:], True
+        x = embeddings + self.module.positional_embedding[: embeddings.shape[1]]
+        for block in self.blocks[:first]:
+            x = torch.cat([block(part, causal=True) for part in x.split(256)])
+        return upper, x
 
     def run(self, prefix: Tensor | None, suffix: Tensor, eot: Tensor, *, deep=None, adapters=None) -> Tensor:
-        """Features [G*K, D] of G prefixes [G, P, w] (or None) with K suffixes each, [G*K, S, w], EOT at eot [K]."""
-        positions, dtype = self.module.positional_embedding, suffix.dtype
-        n, s, _ = suffix.shape
-        p = 0 if prefix is None else prefix.shape[1]
-        groups = 1 if prefix is None else prefix.shape[0]
-        x = suffix + positions[p : p + s]
-        if prefix is not None:
+        """Features [G*K, D] of G prefixes [G, P, w] (or None) with K suffixes each, [G*K, S, w], EOT at eot [K] or [G*K]."""
+        positions = self.module.positional_embedding
+        s, p = suffix.shape[1], 0 if prefix is None else prefix.shape[1]
+        inside = bool(deep) and p <= max(new.shape[-2] for new in deep.values())  # deep vectors overwrite the suffixes
+        seen, row, ragged = self._about(eot).layout(p, *suffix.shape[:2], suffix.dtype, pack=self.packs and not inside)
+        x = suffix if self.lifted else suffix + positions[p : p + s]
+        if ragged is not None:
+            x = ragged.pack(x)
+            adapters = adapters and [a and a.over(ragged) for a in adapters]
+        if prefix is not None and not self.lifted:
             prefix = prefix + positions[:p]
-        mask = self._mask(p, s, x) if p else None
-        ends = eot if eot.shape[0] == n else eot.repeat(n // eot.shape[0])
+        mask = self._mask(s, x) if p else None
         past = None
         for i, block in enumerate(self.blocks):
             last, adapter = i == len(self.blocks) - 1, adapters[i] if adapters is not None else None
             if deep and i in deep:
-                new = deep[i]
-                if p > new.shape[-2]:
-                    prefix = _overwrite(prefix, new)
+                if inside:
+                    x = _overwrite(x, deep[i])
                 else:
-                    x = _overwrite(x, new)
+                    prefix = _overwrite(prefix, deep[i])
             if p:
                 if last:
                     past = block.keys(prefix, adapter)
                 else:
                     prefix, past = block(prefix, causal=True, adapter=adapter, keep=True)
-                past = tuple(_repeat(t, groups, n // groups) for t in past)
             if last:
-                after = torch.arange(p + s, device=x.device) > ends[:, None]
-                pooling = torch.zeros(n, 1, 1, p + s, device=x.device, dtype=dtype)
-                pooling.masked_fill_(after[:, None, None], float("-inf"))
-                x = block(x, past=past, mask=pooling, row=ends - p, adapter=adapter)
+                x = block(x, past=past, mask=seen, row=row, adapter=adapter, ragged=ragged)
             else:
-                x = block(x, past=past, mask=mask, causal=not p, adapter=adapter)
+                x = block(x, past=past, mask=mask, causal=not p, adapter=adapter, ragged=ragged)
         return self._head(x)
 
-    def _mask(self, p: int, s: int, like: Tensor) -> Tensor:
-        """Additive [s, p + s]: suffix position i sees the whole prefix and suffix positions up to i."""
-        key = (p, s, like.dtype, like.device)
+    def _mask(self, s: int, like: Tensor) -> Tensor:
+        """Additive [s, s]: position i sees positions up to i."""
+        key = (s, like.dtype, like.device)
         if key not in self.masks:
             with torch.inference_mode(False):  # a mask made for evaluation serves training too
-                mask = torch.full((s, p + s), float("-inf"), dtype=like.dtype, device=like.device)
-                self.masks[key] = mask.triu_(p + 1)
+                self.masks[key] = torch.full((s, s), -torch.inf, dtype=like.dtype, device=like.device).triu_(1)
         return self.masks[key]
 
     def states(self, tokens: Tensor) -> Tensor:
@@ -564,6 +696,17 @@ class TextTower:
         return self._head(x)
 
 
+# widths of numbers that a block leaves for the way back at each position: the inputs of both layer norms, q, k, v and the
+# input of the activation (4); with low-rank branches under dropout, three masks and three inputs more
+HELD, HELD_ADAPTED = 9, 6
+BUDGET = 4 * 2**30
+
+
+def default_budget(device: torch.device) -> float:
+    """Bytes for the activations of a text pass: 4 GiB, or half of a GPU."""
+    return torch.cuda.get_device_properties(device).total_memory / 2 if device.type == "cuda" else BUDGET
+
+
 def _pool_type(module: torch.nn.Module) -> str | None:
     return getattr(module, "text_pool_type", getattr(module, "pool_type", None))
 
@@ -577,17 +720,13 @@ def common_prefix(tokens: Tensor, eot: Tensor) -> int:
     return min(agree, int(eot.min()))
 
 
-def _repeat(x: Tensor, groups: int, k: int) -> Tensor:
-    return x.unsqueeze(1).expand(groups, k, *x.shape[1:]).reshape(groups * k, *x.shape[1:])
-
-
 def _overwrite(x: Tensor, new: Tensor) -> Tensor:
     """x [N, L, w] with positions 1..n replaced by new [n, w] or [N, n, w]."""
     n = new.shape[-2]
     return torch.cat((x[:, :1], new.expand(x.shape[0], n, -1), x[:, 1 + n :]), dim=1)
 
 
-class VisionTower:
+class VisionTower(Tower):
     """The vision transformer. There is no mask here: only the last block can be restricted, to the class token."""
 
     def __init__(self, module: torch.nn.Module) -> None:
@@ -623,12 +762,17 @@ class VisionTower:
         index to vectors [n, w] that replace the last n tokens before that block. With M sets of prompts, [M, n, w], the
         features are [M, B, D] and the patches are embedded once.
         """
+        with self.autocast(pixels.device):
+            found = self._encode(pixels, adapters, prompts, deep)
+        return found if found.dtype == pixels.dtype else found.to(pixels.dtype)
+
+    def _encode(self, pixels: Tensor, adapters: Sequence | None, prompts: Tensor | None, deep) -> Tensor:
         x = self.module.ln_pre(self.embed(pixels))
         sets, count = () if prompts is None else prompts.shape[:-2], x.shape[0]
         if prompts is not None:
             new = self.module.ln_pre(prompts).unsqueeze(-3).expand(*sets, count, -1, -1)
             x = torch.cat((x.expand(*sets, -1, -1, -1), new), dim=-2).flatten(0, -3)
-        row = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
+        row = x.shape[1] * torch.arange(x.shape[0], device=x.device)  # the class tokens, counted over all tokens
         for i, block in enumerate(self.blocks):
             if deep and i in deep:
                 new = deep[i].expand(x.shape[0], *deep[i].shape[-2:])

@@ -7,7 +7,9 @@ input of the branch only and drawn for each matrix by itself (MaxZanella/CLIP-Lo
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from fewshot.clip import Block, project
 from fewshot.errors import FewshotError, unknown
+from fewshot.packing import Ragged
 
 MATRICES = "qkvo"
 
@@ -72,6 +75,13 @@ class Branch:
         self.at = {name: i for i, name in enumerate(matrices)}
         self.a, self.b, self.dropout = a, b, dropout
         self.scale = scale / (1 - dropout)
+        self.ragged: Ragged | None = None
+
+    def over(self, ragged: Ragged) -> Branch:
+        """The same for rows that lie end to end. Masks are drawn as for rows of one length, so that packing changes none."""
+        made = copy.copy(self)
+        made.ragged = ragged
+        return made
 
     def project(self, h: Tensor, attn: nn.Module, parts: str) -> Sequence[Tensor]:
         base = list(project(h, attn.in_proj_weight, attn.in_proj_bias, parts))
@@ -91,7 +101,7 @@ class Branch:
         flat = x.reshape(-1, x.shape[-1])
         first, last = chosen[0][1], chosen[-1][1] + 1  # adapted matrices lie side by side
         if self.dropout:
-            kept = keep(last - first, flat, self.dropout)
+            kept = self._masks(last - first, flat)
             inner = [(flat * mask) @ a.t() for mask, a in zip(kept, self.a[first:last].unbind(0), strict=True)]
         else:
             inner = (flat @ self.a[first:last].reshape(-1, flat.shape[1]).t()).chunk(last - first, dim=1)
@@ -99,6 +109,14 @@ class Branch:
             y = base[i]
             y = torch.addmm(y.reshape(-1, y.shape[-1]), u, self.b[m].t(), alpha=self.scale)
             base[i] = y.view(base[i].shape)
+
+    def _masks(self, n: int, flat: Tensor) -> Tensor:
+        """[n, *flat.shape]"""
+        ragged = self.ragged
+        if ragged is None or len(flat) != len(ragged.at):  # in the last block q and o have a row per prompt
+            return keep(n, flat, self.dropout)
+        shape = (prod(ragged.shape), flat.shape[1])
+        return keep(n, flat.new_empty(()).expand(shape), self.dropout).index_select(1, ragged.at)
 
 
 def keep(n: int, x: Tensor, dropout: float) -> Tensor:
@@ -129,6 +147,9 @@ class Merged:
             else:
                 i = "qkv".index(name)
                 weight[i * width : (i + 1) * width] += delta
+
+    def over(self, ragged: Ragged) -> Merged:
+        return self
 
     def project(self, h: Tensor, attn: nn.Module, parts: str) -> Sequence[Tensor]:
         return project(h, self.weight, attn.in_proj_bias, parts)

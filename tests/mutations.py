@@ -58,17 +58,17 @@ MUTATIONS = (
         ("test_text_tower.py::test_cut_and_shared_prompts_equal_open_clip", *parity("clip_backbone")),
     ),
     Mutation(
-        "clip.py", "mask = self._mask(p, s, x) if p else None", "mask = None",
+        "clip.py", "mask = self._mask(s, x) if p else None", "mask = None",
         "tokens behind a shared prefix see the tokens that follow them",
         ("test_text_tower.py::test_cut_and_shared_prompts_equal_open_clip", *parity("coop_ctx16", "maple")),
     ),
     Mutation(
-        "clip.py", "mask.triu_(p + 1)", "mask.triu_(p + 2)",
+        "clip.py", "device=like.device).triu_(1)", "device=like.device).triu_(2)",
         "the causal mask is one position late",
         ("test_text_tower.py::test_shared_prefix_has_the_features_and_the_gradient_of_the_plain_encoder",),
     ),
     Mutation(
-        "clip.py", "> ends[:, None]", "> ends[:, None] + 1",
+        "packing.py", "> ends[:, None]", "> ends[:, None] + 1",
         "the EOT row of the last block sees the padding behind it",
         ("test_text_tower.py::test_cut_and_shared_prompts_equal_open_clip", *parity("coop_ctx4")),
     ),

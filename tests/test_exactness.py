@@ -1,4 +1,4 @@
-"""Cut, shared, grouped by length and chunked text passes give every method the loss and gradient of the plain encoder.
+"""Cut, shared, packed and chunked text passes give every method the loss and gradient of the plain encoder.
 
 Every text pass of a method goes through `TextTower.run`. The reference puts in its place the encoder that knows no
 saving: all classes at once and each in full, prefix and suffix joined and padded to 77 positions.
@@ -8,8 +8,7 @@ import pytest
 import tiny
 import torch
 
-import fewshot.prompts
-from fewshot.clip import Clip, TextTower
+from fewshot.clip import Block, Clip, TextTower
 from fewshot.methods import get_method
 from fewshot.methods.method import Names, make_config
 
@@ -32,6 +31,11 @@ CASES = {
     "maple shallow": dict(prompt_depth=2, n_ctx=3),
     "clip_lora": dict(encoder="both", dropout=0.0),
     "clip_lora qkvo": dict(encoder="text", dropout=0.0, params=("q", "k", "v", "o"), position="top2"),
+}
+DROPOUT = {
+    "clip_lora dropout": dict(encoder="text"),
+    "clip_lora dropout qo": dict(encoder="text", params=("q", "o"), dropout=0.5),
+    **{f"clip_lora {position}": dict(encoder="text", position=position) for position in ("all", "half-up", "top1")},
 }
 
 
@@ -71,7 +75,7 @@ def close(got, want, what):
 
 def build(clip, case, chunk):
     cls = get_method(case.split()[0])
-    model = cls(clip, Names("tiny", NAMES, "a photo of a {}.", 4), make_config(cls, {**CASES[case], "chunk": chunk}))
+    model = cls(clip, Names("tiny", NAMES, "a photo of a {}.", 4), make_config(cls, {**(CASES | DROPOUT)[case], "chunk": chunk}))
     gen = torch.Generator().manual_seed(1)
     for p in model.double().parameters():  # nothing stays at zero
         p.data += 0.1 * torch.randn(p.shape, generator=gen, dtype=torch.float64)
@@ -81,17 +85,18 @@ def build(clip, case, chunk):
 @pytest.mark.parametrize("chunk", [0, 2])
 @pytest.mark.parametrize("case", CASES)
 def test_loss_and_gradient_equal_the_plain_encoder(clip, monkeypatch, case, chunk):
-    model, reference = build(clip, case, chunk), build(clip, case, 0)
+    model = build(clip, case, chunk)
+    with monkeypatch.context() as patch:  # the reference runs what is frozen at every step too
+        patch.setattr(TextTower, "above", lambda self, embeddings, first: (self, embeddings))
+        reference = build(clip, case, 0)
     x = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     x, labels = clip.encode_image(x) if model.needs == "features" else x, torch.tensor([0, 1, 2, 3, 5])
     fast, calls = TextTower.run, []
     for stage in model.stages():
         calls.clear()
-        monkeypatch.setitem(fewshot.prompts.CALL, "cpu", 0)  # groups by length, however little they save
         monkeypatch.setattr(TextTower, "run", lambda *a, **kw: calls.append(1) or fast(*a, **kw))
         got = step(model, x, labels, stage)
         assert calls, "no text pass went through TextTower.run"
-        monkeypatch.setitem(fewshot.prompts.CALL, "cpu", 10**9)  # all classes at once, in their order
         monkeypatch.setattr(TextTower, "run", plain)
         want = step(reference, x, labels, stage)
         close(got[0], want[0], "loss")
@@ -99,3 +104,47 @@ def test_loss_and_gradient_equal_the_plain_encoder(clip, monkeypatch, case, chun
         for name, gradient in got[1].items():
             close(gradient, want[1][name], name)
         close(got[2], want[2], "logits")
+
+
+@pytest.mark.parametrize("case", ["clip_lora dropout", "clip_lora dropout qo"])
+def test_packing_changes_no_dropout_mask(clip, case):
+    x, labels = torch.randn(3, 32, dtype=torch.float64), torch.tensor([0, 1, 5])
+    found = []
+    for packed in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(clip.text, "packs", packed)
+            torch.manual_seed(3)
+            found.append(step(build(clip, case, 0), x, labels, ""))
+    close(found[0][0], found[1][0], "loss")
+    for name, gradient in found[0][1].items():
+        close(gradient, found[1][1][name], name)
+
+
+@pytest.mark.parametrize("case", ["coop", "coop csc", "cocoop", "plotpp", "clip_lora"])
+def test_padding_is_not_computed(clip, monkeypatch, case):
+    """Fewer positions reach an MLP than where every prompt is as long as the longest, and the features are the same."""
+    seen, mlp = [], Block.mlp
+    monkeypatch.setattr(Block, "mlp", lambda self, h: seen.append(h.shape[:-1].numel()) or mlp(self, h))
+
+    @torch.no_grad()
+    def features():
+        model = build(clip, case, 0).eval()
+        given = torch.eye(32, dtype=torch.float64)[:2] if case == "cocoop" else None
+        del seen[:]
+        return model.text_features() if given is None else model.text_features(given)
+
+    packed, positions = features(), max(seen)
+    monkeypatch.setattr(clip.text, "packs", False)
+    close(packed, features(), case)
+    assert positions < 0.8 * max(seen)
+
+
+@pytest.mark.parametrize("position", ["all", "half-up", "top1"])
+def test_frozen_blocks_below_the_first_branch_run_once(clip, monkeypatch, position):
+    model, calls = build(clip, f"clip_lora {position}", 0), []
+    mlp = Block.mlp
+    monkeypatch.setattr(Block, "mlp", lambda self, h: calls.append(self.module) or mlp(self, h))
+    first = model.text.layers[0]
+    model.train().text_features()
+    assert first == {"all": 0, "half-up": 2, "top1": 2}[position]
+    assert set(calls) == {block.module for block in clip.text.blocks[first:]}

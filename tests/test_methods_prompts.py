@@ -49,21 +49,6 @@ def test_features_equal_the_plain_encoder_with_their_gradient(position, kind):
         assert (grad - wanted).abs().max() < 1e-9 * wanted.abs().max()
 
 
-@pytest.mark.parametrize("chunk", [0, 2])
-def test_classes_are_grouped_by_length_where_it_saves_more_than_a_call_costs(chunk):
-    clip = tiny.clip()
-    names = ("x", "a long name of many words", "forest", "sea", "another long name of words", "lake")
-    prompts = Prompts(clip, names, 4)
-    for copies in (1, 1000):
-        pieces = prompts._pieces(copies, 5, chunk)
-        rows = [row for part, _ in pieces for row in part.tolist()]
-        assert sorted(rows) == list(range(len(names)))
-        for part, length in pieces:
-            assert length == int(prompts.eot[part].max()) + 1 and len(part) <= (chunk or len(names))
-    assert len(prompts._pieces(1, 5, 0)) == 1
-    assert [sorted(part.tolist()) for part, _ in prompts._pieces(1000, 5, 0)] == [[0, 2, 3, 5], [1, 4]]
-
-
 def test_words_are_the_embeddings_of_their_tokens_and_decide_the_number():
     clip = tiny.clip()
     model = CoOp(clip, tiny.task(), CoOp.Config(n_ctx=16, ctx_init="a_photo of a", csc=True))

@@ -1,5 +1,7 @@
 """The encoders run on our own terms equal open_clip's, forward and gradient, and refuse where they would not."""
 
+import re
+
 import pytest
 import tiny
 import torch
@@ -149,3 +151,25 @@ def test_blocks_with_other_attention_are_left_to_open_clip():
     assert VisionTower.fits(made.visual)
     resnet = open_clip.model.CLIP(**tiny.config("resnet"))
     assert TextTower.fits(resnet) and not VisionTower.fits(resnet.visual)
+
+
+def test_the_page_counts_the_positions_of_imagenet():
+    """The numbers in book/text_tower.md: positions of 1000 prompts, each to its own end and padded to the longest."""
+    from pathlib import Path
+
+    from open_clip import IMAGENET_CLASSNAMES, SimpleTokenizer
+
+    encode = SimpleTokenizer().encode
+
+    def lengths(words):
+        return [len(encode(f"{words} {name}.")) + 2 for name in IMAGENET_CLASSNAMES]
+
+    coop, lora = lengths(" ".join(["X"] * 16)), lengths("a photo of a")
+    shared = 17 + sum(length - 17 for length in coop), 17 + 1000 * (max(coop) - 17)
+    found = [max(coop), *shared, sum(lora), 1000 * max(lora)]
+    text = (Path(__file__).parents[1] / "book" / "text_tower.md").read_text()
+    said = re.search(
+        r"has (\d+) tokens and 17 are shared .*: ([\d,]+) positions instead of 77,000\. Padded .* be ([\d,]+)\. "
+        r"CLIP-LoRA, .* runs ([\d,]+) instead of ([\d,]+)\.", text
+    )  # fmt: skip
+    assert [int(number.replace(",", "")) for number in said.groups()] == found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import itertools
 import json
@@ -18,9 +19,12 @@ from test_bad_input import listing
 from test_runs import lines, made, same_weights, shared, some
 
 import fewshot
+from fewshot.clip import TextTower
 from fewshot.data import export_split
 from fewshot.errors import FewshotError
 from fewshot.grids import complete
+from fewshot.methods import get_method
+from fewshot.methods.method import Names, make_config
 from fewshot.prompts import Prompts
 from fewshot.rows import Rows, Unwritable
 
@@ -56,16 +60,15 @@ def test_a_model_whose_scores_are_no_numbers_has_no_accuracy():
 
 def crowded(monkeypatch, most: int) -> list[int]:
     """A device that holds the activations of `most` classes; the list tells how many went in at a time."""
-    plain, seen = Prompts._run, []
+    plain, seen = TextTower.run, []
 
-    def run(self, context, rows, *rest):
-        count = len(self.eot[rows])
-        seen.append(count)
-        if count > most:
+    def run(self, prefix, suffix, *rest, **options):
+        seen.append(len(suffix))
+        if len(suffix) > most:
             raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
-        return plain(self, context, rows, *rest)
+        return plain(self, prefix, suffix, *rest, **options)
 
-    monkeypatch.setattr(Prompts, "_run", run)
+    monkeypatch.setattr(TextTower, "run", run)
     return seen
 
 
@@ -103,11 +106,53 @@ def test_a_single_class_that_does_not_fit_is_one_sentence(monkeypatch):
             Prompts(tiny.clip(), NAMES, 3).features(context)
 
 
+@pytest.mark.parametrize("case", ["plotpp", "clip_lora"])
+def test_the_other_text_passes_go_in_smaller_groups_too(case, monkeypatch):
+    """Those of the methods that do not splice through Prompts."""
+    cls = get_method(case)
+    names = Names("tiny", NAMES, "a photo of a {}.", 4)
+
+    def gradient():
+        model = cls(tiny.clip(), names, make_config(cls, {"dropout": 0.0} if case == "clip_lora" else {})).train()
+        own = [p for name, p in model.named_parameters() if "vision" not in name and not name.endswith("A")]
+        return torch.autograd.grad(model.text_features().square().sum() + 0 * own[0].sum(), own)
+
+    expected = gradient()
+    seen = crowded(monkeypatch, 8 if case == "plotpp" else 2)
+    with pytest.warns(UserWarning, match="do not fit into the memory together"):
+        found = gradient()
+    assert len(seen) > 2
+    for a, b in zip(found, expected, strict=True):
+        assert torch.allclose(a, b, atol=1e-5 * float(b.abs().max()) + 1e-7)
+
+
+def test_what_a_pass_keeps_stays_in_the_budget_and_is_the_same():
+    """The estimate is near what is kept; a budget of a third of it makes pieces, which keep less than half."""
+    clip, context = tiny.clip(), torch.linspace(-1, 1, 16 * tiny.TEXT["width"]).reshape(16, -1).requires_grad_()
+    names = [f"{a} {b}" for a in ("red", "small northern", "great") for b in ("cat", "albatross", "wild cat")]
+    prompts = Prompts(clip, names, 16)
+    tower = prompts.tower = copy.copy(clip.text)
+
+    def kept(budget):
+        tower.budget = budget
+        size, found = tiny.kept(clip, lambda: prompts.features(context))
+        (gradient,) = torch.autograd.grad(found.square().sum(), context)
+        return size, found, gradient
+
+    whole, *expected = kept(1e12)
+    estimate = 4 * len(names) * tower.held(float(prompts.eot.double().mean()) + 1 - 17, 17, False)
+    assert 0.6 * whole < estimate < 1.8 * whole
+    less, *found = kept(estimate / 3)
+    assert less < whole / 2
+    for a, b in zip(found, expected, strict=True):
+        assert torch.allclose(a, b, atol=1e-5 * float(b.detach().abs().max()))
+
+
 def test_another_error_of_the_device_stays_what_it_is(monkeypatch):
-    def run(*_):
+    def run(*_, **__):
         raise RuntimeError("device-side assert")
 
-    monkeypatch.setattr(Prompts, "_run", run)
+    monkeypatch.setattr(TextTower, "run", run)
     with pytest.raises(RuntimeError, match="device-side assert"):
         Prompts(tiny.clip(), NAMES, 3).features(torch.zeros(3, tiny.TEXT["width"]))
 

@@ -45,6 +45,21 @@ def clip(kind: str = "vit") -> Clip:
     return Clip.from_state_dict(config(kind), weights(kind), name=f"tiny-{kind}", device="cpu")
 
 
+def kept(clip: Clip, work) -> tuple[int, object]:
+    """Bytes that work() keeps for the way back, each tensor once and without the frozen weights; and what it returns."""
+    sizes, frozen = {}, {p.data_ptr() for p in clip.model.parameters()}
+
+    def pack(t):
+        storage = t.untyped_storage()
+        if storage.data_ptr() not in frozen:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        found = work()
+    return sum(sizes.values()), found
+
+
 def pixels(n: int, size: int, seed: int = 0) -> np.ndarray:
     """n noisy pictures uint8 [n, 3, size, size]; picture i has the tint of class i mod 4."""
     rng = np.random.default_rng(seed)

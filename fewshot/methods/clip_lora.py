@@ -8,7 +8,7 @@ code does not divide by r. Constants: MaxZanella/CLIP-LoRA, run_utils.py, lora.p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 from fewshot.clip import common_prefix, unit
 from fewshot.errors import FewshotError, unknown
 from fewshot.lora import LowRank
-from fewshot.methods.method import Method, Training, cosine_lr
+from fewshot.methods.method import LATER, Method, Training, cosine_lr
 from fewshot.methods.zero_shot import SENTENCES, sentence_weights
 
 # Blocks that a position names, as the authors' tables for 12 blocks; other depths are divided in the same proportion.
@@ -45,7 +45,8 @@ class Config(Training):
     lr: float = 2e-4
     weight_decay: float = 1e-2  # 1e2 in the code before June 2024, by mistake
     per_shot: int = 500  # iterations per shot
-    chunk: int = 0  # classes per chunk in training, 0: all at once
+    chunk: int = 0  # classes per chunk in training; 0: as many as the memory budget holds, see TextTower.features
+    precision: str = field(default="fp32", metadata=LATER)  # of the encoders' products; "bf16" is for GPUs
 
 
 class CLIPLoRA(Method):
@@ -86,7 +87,8 @@ class CLIPLoRA(Method):
             tokens = tokens[:, : int(eot.max()) + 1]
             self.prefix = common_prefix(tokens, eot)
             self.constant("eot", eot)  # [C]
-            self.constant("embeddings", tower.embed(tokens))  # [C, L, w]
+            self.tower, states = tower.above(tower.embed(tokens), self.text.layers[0])
+            self.constant("states", states)  # [C, L, w], in front of the first block that is adapted
 
     def image_features(self, x: Tensor) -> Tensor:
         """Unit features [B, D]."""
@@ -101,8 +103,8 @@ class CLIPLoRA(Method):
         # what is dropped in a shared prefix would be dropped for all classes at once
         shared = 0 if self.training and self.text.dropout else self.prefix
         chunk = self.config.chunk if torch.is_grad_enabled() else 0
-        adapters = self._adapters(self.text)
-        return unit(self.clip.text.encode(self.embeddings, self.eot, shared, adapters=adapters, chunk=chunk))
+        adapters = self._adapters(self.text)[-len(self.tower.blocks) :]
+        return unit(self.tower.encode(self.states, self.eot, shared, adapters=adapters, chunk=chunk))
 
     def _adapters(self, lora: LowRank) -> list:
         if self.training or torch.is_grad_enabled():

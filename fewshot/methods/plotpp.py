@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from fewshot.clip import unit
 from fewshot.data.catalogue import known_as
 from fewshot.errors import FewshotError
 from fewshot.methods.coop import few_shot_epochs
-from fewshot.methods.method import Method, Training, coop_lr
+from fewshot.methods.method import LATER, Method, Training, coop_lr
 
 # What each text prompt starts from, in the authors' words; COMMON for Caltech101, StanfordCars and SUN397, and here for
 # any data set without words of its own.
@@ -57,7 +57,8 @@ class Config(Training):
     eps: float = 0.1  # entropy of the transport; thresh changes its meaning with it
     max_iter: int = 100  # Sinkhorn iterations at most; 3 to 6 are usual
     thresh: float = 0.01  # mean change of r, over all pictures and classes of a call, at which the iterations stop
-    chunk: int = 0  # classes per chunk in training, 0: all at once; chunks save memory and cost a second forward
+    chunk: int = 0  # classes per chunk in training; 0: as many as the memory budget holds, see TextTower.features
+    precision: str = field(default="fp32", metadata=LATER)  # of the encoders' products; "bf16" is for GPUs
 
 
 class PLOTpp(Method):
@@ -106,7 +107,7 @@ class PLOTpp(Method):
                 "give longer templates or a smaller n_ctx."
             )
         self.tokens = tokens[:, : int(eot.max()) + 1]
-        self.constant("eot", eot)  # [N * C]
+        self.constant("eot", eot.view(len(self.templates), -1))  # [N, C]
         self.constant("start", tower.embed(self.tokens[:1, :1]))  # [1, 1, w]
         self.constant("rest", tower.embed(self.tokens[:, 1 + self.n :]))  # [N * C, S, w]
         self.still: Tensor | None = None  # text features while ctx does not train
@@ -125,11 +126,7 @@ class PLOTpp(Method):
         tower, n = self.clip.text, len(self.ctx)
         prefix = torch.cat((self.start.expand(n, -1, -1), self.ctx), dim=1)
         chunk = self.config.chunk if torch.is_grad_enabled() else 0
-        if not chunk:
-            return tower.run(prefix, self.rest, self.eot).view(n, len(self.classnames), -1)
-        parts = zip(prefix, self.rest.chunk(n), self.eot.chunk(n), strict=True)
-        rows = ((torch.cat((p.expand(len(r), -1, -1), r), dim=1), e) for p, r, e in parts)
-        return torch.stack([tower.encode(x, eot, 1 + self.n, chunk=chunk) for x, eot in rows])
+        return tower.features(prefix, self.rest.unflatten(0, (n, -1)), self.eot, chunk=chunk)
 
     def image_features(self, x: Tensor) -> Tensor:
         """[M, B, D], not normalised: the pictures once per visual prompt."""
