@@ -9,7 +9,7 @@ configs/trainers/CoCoOp/vit_b16_c4_ep10_batch1_ctxv1.yaml.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fewshot.clip import unit
 from fewshot.errors import FewshotError
-from fewshot.methods.method import Method, Training, coop_lr
+from fewshot.methods.method import LATER, Method, Training, coop_lr
 from fewshot.prompts import Prompts, word_context
 
 
@@ -26,7 +26,8 @@ class Config(Training):
     n_ctx: int = 4  # number of learned vectors
     ctx_init: str = "a photo of a"  # words to start from; they decide n_ctx. "": random
     batch_size: int = 1  # chosen for memory, not for accuracy
-    chunk: int = 0  # classes per chunk in training, 0: all at once; chunks save memory and cost a second forward
+    chunk: int = 0  # classes per chunk in training; 0: as many as the memory budget holds, see TextTower.features
+    precision: str = field(default="fp32", metadata=LATER)  # of the encoders' products; "bf16" is for GPUs
     max_prompts: int = 1024  # prompts (images x classes) in flight at evaluation
 
 

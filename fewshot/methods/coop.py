@@ -7,7 +7,7 @@ cross-entropy. Only V trains. Constants: KaiyangZhou/CoOp, trainers/coop.py and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fewshot.clip import unit
 from fewshot.data.catalogue import known_as
 from fewshot.errors import FewshotError
-from fewshot.methods.method import Method, Training, coop_lr
+from fewshot.methods.method import LATER, Method, Training, coop_lr
 from fewshot.prompts import Prompts, word_context
 
 
@@ -25,7 +25,8 @@ class Config(Training):
     ctx_init: str = ""  # words to start from, for example "a photo of a"; they decide n_ctx, and the context is shared
     csc: bool = False  # a context of its own for every class
     class_token_position: str = "end"  # "end", "middle" or "front"
-    chunk: int = 0  # classes per chunk in training, 0: all at once; chunks save memory and cost a second forward
+    chunk: int = 0  # classes per chunk in training; 0: as many as the memory budget holds, see TextTower.features
+    precision: str = field(default="fp32", metadata=LATER)  # of the encoders' products; "bf16" is for GPUs
 
 
 class CoOp(Method):

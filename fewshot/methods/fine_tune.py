@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.clip import VisionTower, unit
+from fewshot.clip import VisionTower, autocast, unit
 from fewshot.errors import FewshotError
-from fewshot.methods.method import Method, Training, cosine_lr
+from fewshot.methods.method import LATER, Method, Training, cosine_lr
 
 MOST = 16  # shots up to which `per_shot` counts
 
@@ -38,6 +38,7 @@ class Config(Training):
     per_shot: int = 30  # steps per shot (of at most 16) where ten epochs are fewer: chosen here
     mix: float = 1.0  # share of the trained weights in those that are tested
     chunk: int = 64  # pictures per backward pass; the gradient of a batch is the sum over its chunks
+    precision: str = field(default="fp32", metadata=LATER)  # of the encoder's products; "bf16" is for GPUs
 
 
 class FineTune(Method):
@@ -79,7 +80,7 @@ class FineTune(Method):
         encoder, weight, bias = self.encoder, self.weight, self.bias
         if not self.training and self.config.mix < 1:
             encoder, weight, bias = self.kept("mixed", self.mixed)
-        return F.linear(unit(encode(encoder, x)), weight, bias)
+        return F.linear(unit(encode(encoder, x, self.config.precision)), weight, bias)
 
     @torch.no_grad()
     def mixed(self) -> tuple[nn.Module, Tensor, Tensor]:
@@ -118,6 +119,9 @@ class FineTune(Method):
         return c.lr * (step + 1) / rise if step < rise else cosine_lr(c.lr, step - rise, steps - rise)
 
 
-def encode(visual: nn.Module, x: Tensor) -> Tensor:
+def encode(visual: nn.Module, x: Tensor, precision: str = "fp32") -> Tensor:
     """Features [B, D] of pixels [B, 3, S, S] under an image encoder of open_clip, a ViT along its fast path."""
-    return VisionTower(visual).encode(x) if VisionTower.fits(visual) else visual(x)
+    if VisionTower.fits(visual):
+        return VisionTower(visual).cast(precision).encode(x)
+    with autocast(x.device, precision):
+        return visual(x).to(x.dtype)

@@ -11,14 +11,14 @@ configs/trainers/MaPLe/vit_b16_c2_ep5_batch4_2ctx.yaml. All is fp32 here; the au
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from fewshot.clip import unit
 from fewshot.errors import FewshotError
-from fewshot.methods.method import Method, Training, coop_lr
+from fewshot.methods.method import LATER, Method, Training, coop_lr
 from fewshot.prompts import Prompts, clean, word_context
 
 
@@ -29,7 +29,8 @@ class Config(Training):
     prompt_depth: int = 9  # J: how many blocks get new prompts, the input level counted
     lr: float = 0.0035
     batch_size: int = 4
-    chunk: int = 0  # classes per chunk in training, 0: all at once; chunks save memory and cost a second forward
+    chunk: int = 0  # classes per chunk in training; 0: as many as the memory budget holds, see TextTower.features
+    precision: str = field(default="fp32", metadata=LATER)  # of the encoders' products; "bf16" is for GPUs
 
 
 class MaPLe(Method):

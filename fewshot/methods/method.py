@@ -20,13 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.clip import Clip
+from fewshot.clip import PRECISIONS, Clip
 from fewshot.errors import FewshotError, unknown
 from fewshot.paths import path_of
 
 FORMAT = (
     "fewshot-method-1"  # of saved files: the number after the last hyphen rises with a change that older code misreads
 )
+
+
+LATER = {"later": True}  # metadata of a Config field that came after rows had been stored
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,14 @@ class Method(nn.Module):
     trained: ClassVar[bool] = True  # by gradient steps in `fit`
     sees_support: ClassVar[bool] = True  # False: no training picture is looked at
     saves_encoder: ClassVar[bool] = False  # its file holds an image encoder of its own: megabytes, not kilobytes
+    head: ClassVar[bool] = False  # gradient steps on features, with the `loss` below: many such runs train as one stack
     drop_last: ClassVar[bool] = False  # drop the incomplete last batch when there is a complete one
     Config: ClassVar[type] = Training
 
     def __init__(self, clip: Clip, task, config=None, *, seed: int | None = None) -> None:
         super().__init__()
-        self.clip = clip
         self.config = self.Config() if config is None else config
+        self.clip = clip.cast(getattr(self.config, "precision", "fp32"))
         self.seed = task.seed if seed is None else seed
         self.dataset, self.template, self.shots = task.dataset, task.template, task.shots
         self.classnames: tuple[str, ...] = ()
@@ -336,6 +340,8 @@ def make_config(cls: type[Method], given: dict[str, Any]):
         value = getattr(config, key, None)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise FewshotError(f"{key} of {cls.name} must be a whole number from 1 on, not {value!r}.")
+    if getattr(config, "precision", "fp32") not in PRECISIONS:
+        raise unknown(f"precision of {cls.name}", config.precision, PRECISIONS)
     for key in ("lr", "weight_decay"):
         value = getattr(config, key, 0.0)
         if value is None and getattr(cls.Config(), key) is None:  # the method's own rule
@@ -345,7 +351,6 @@ def make_config(cls: type[Method], given: dict[str, Any]):
     return config
 
 
-LATER = {"later": True}  # metadata of a Config field that came after rows had been stored
 
 
 def settings_of(config) -> dict[str, Any]:
