@@ -70,7 +70,7 @@ class Known:
 
     def __init__(self, eot: Tensor) -> None:
         self.eot = weakref.ref(eot)
-        self.mean = float(eot.double().mean()) + 1  # positions of a prompt
+        self.mean = float(eot.float().mean()) + 1  # positions of a prompt
         self.most = 0  # prompts at a time that the memory has turned out to hold; 0: all, until it does not
         self.parts: dict = {}
         self.layouts: dict = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -72,7 +73,7 @@ def _train(model: Method, support, progress: bool | None, stage: str = "") -> No
     what = f"{model.title} {stage}".strip()
     bar = tqdm(total=steps, desc=what, unit="step", leave=False, disable=None if progress is None else not progress)
     with bar:
-        for step, (x, labels) in enumerate(_batches(model, support, size, per_epoch, steps)):
+        for step, (x, labels) in enumerate(batches(model, support, size, per_epoch, steps)):
             for group in optimizer.param_groups:
                 group["lr"] = model.lr(step, steps, per_epoch)
             optimizer.zero_grad(set_to_none=True)
@@ -81,18 +82,23 @@ def _train(model: Method, support, progress: bool | None, stage: str = "") -> No
             count = step % INTERVAL + 1
             if count == INTERVAL or step + 1 == steps:
                 mean = float(total) / count
-                if mean != mean or abs(mean) == float("inf"):
-                    raise FewshotError(
-                        f"the loss of {model.title} is not finite by step {step + 1} of {steps}; lower lr "
-                        f"(now {optimizer.defaults['lr']:g})."
-                    )
+                check_loss(model, mean, step, steps, optimizer)
                 model.history.append(mean)
                 total.zero_()
                 bar.update(count)
                 bar.set_postfix(loss=f"{mean:.3f}")
 
 
-def _batches(model: Method, support, size: int, per_epoch: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+def check_loss(model: Method, mean: float, step: int, steps: int, optimizer: torch.optim.Optimizer) -> None:
+    """FewshotError when the mean loss up to 0-based step `step` is no number."""
+    if not math.isfinite(mean):
+        raise FewshotError(
+            f"the loss of {model.title} is not finite by step {step + 1} of {steps}; lower lr "
+            f"(now {optimizer.defaults['lr']:g})."
+        )
+
+
+def batches(model: Method, support, size: int, per_epoch: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
     """`steps` batches (x, labels) in an order of the model's own generator; epoch e sees augmented view e."""
     from fewshot.data.features import image_features
     from fewshot.data.views import View
@@ -115,8 +121,7 @@ def _batches(model: Method, support, size: int, per_epoch: int, steps: int) -> I
                     kept.clear()
                 cache = config.views is not None  # a view that comes only once is not worth a file
                 kept[number] = image_features(clip, support, view, cache=cache, progress=False).to(clip.device)
-            for batch in rows:
-                batch = batch.to(clip.device)
+            for batch in _on(clip.device, rows):
                 yield kept[number][batch], labels[batch]
 
 
@@ -131,12 +136,17 @@ def _pictures(
     if kept is not None:
         if view.epoch not in kept:
             kept[view.epoch] = load_batch(support, range(len(support)), view, clip)
-        for batch in rows:
-            yield kept[view.epoch][batch].to(clip.device), labels[batch.to(clip.device)]
+        for batch, here in zip(rows, _on(clip.device, rows), strict=True):
+            yield kept[view.epoch][batch].to(clip.device), labels[here]
         return
     coming = pool.submit(load_batch, support, rows[0].tolist(), view, clip)
-    for i, batch in enumerate(rows):
+    for i, batch in enumerate(_on(clip.device, rows)):
         x = coming.result()
         if i + 1 < len(rows):
             coming = pool.submit(load_batch, support, rows[i + 1].tolist(), view, clip)
-        yield x.to(clip.device, non_blocking=True), labels[batch.to(clip.device)]
+        yield x.to(clip.device, non_blocking=True), labels[batch]
+
+
+def _on(device: torch.device, rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The batches of an epoch on the device, copied once and not one by one: a copy waits for the device."""
+    return torch.cat(rows).to(device).split([len(batch) for batch in rows])

@@ -40,6 +40,7 @@ class Config(Training):
 class CLIPAdapter(Method):
     name, title, paper = "clip_adapter", "CLIP-Adapter", "gao2024clipadapter"
     drop_last = True
+    head = True
     Config = Config
 
     def __init__(self, clip, task, config=None, *, seed=None) -> None:

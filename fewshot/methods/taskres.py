@@ -43,6 +43,7 @@ class Config(Training):
 class TaskRes(Method):
     name, title, paper = "taskres", "TaskRes", "yu2023taskres"
     drop_last = True
+    head = True
     Config = Config
 
     def __init__(self, clip, task, config=None, *, seed=None) -> None:

@@ -30,6 +30,7 @@ class Config(CacheConfig, Training):
 class TipAdapterF(TipAdapter):
     name, title = "tip_adapter_f", "Tip-Adapter-F"
     trained = True
+    head = True
     Config = Config
 
     def make_cache(self, n: int) -> None:
