@@ -127,6 +127,25 @@ def test_there_are_enough_claims_and_ten_are_best_known():
     }
 
 
+@pytest.mark.parametrize(
+    "said, ids",
+    {
+        "best average at 1, 4 and 16 shots": [f"clip-lora-best-{k}" for k in ("1-shot", "4-shots", "16-shots")],
+        "loses on Food and Pets": ["clip-lora-below-zero-shot-on-food", "clip-lora-not-best-on-pets"],
+        "both encoders, all blocks, rank": ["both-encoders-beat-one", "everywhere-beats-half", "rank-matters-little"],
+        "base to new": ["coop-loses-on-new", "cocoop-wins-most-of-it-back", "more-context-alone-does-not"],
+        "CoCoOp is much slower": ["cocoop-slower-than-coop"],
+        "a memory against CoOp": ["tip-adapter-matches-coop-at-few-shots", "tip-adapter-falls-behind-with-more"],
+        "ten times fewer epochs": ["tip-adapter-f-needs-few-epochs"],
+        "sentences": ["sentences-help-on-cub-1-shot", "sentences-help-less-with-more-on-cub", "sentences-stop-helping-on-cub"],
+        "fine-grained data gain more": ["fine-grained-gains-more"],
+    }.items(),
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_the_best_known_sentences_of_the_papers_are_claims(said, ids):
+    assert set(ids) <= {one.id for one in BOOK.claims}
+
+
 def test_papers_are_in_the_bibliography():
     keys = set(re.findall(r"^@\w+\{([^,\s]+),", (ROOT / "book" / "references.bib").read_text(), re.M))
     assert set(BOOK.papers) <= keys

@@ -84,13 +84,22 @@ def short_cells(notebook):
             yield f"{cell.id} has {len(cell.source.splitlines())} lines, at most {LONGEST} can be read at a glance"
 
 
+def numbers_of_figures(notebook):
+    """Whoever sees a figure can take its numbers along: a page that draws some offers files of them below."""
+    drawn = [place for place, cell in enumerate(notebook.cells) if re.match("draw-(?!the-task$)", cell.id)]
+    offered = [place for place, cell in enumerate(notebook.cells) if "report.download(" in cell.source]
+    for place in drawn:
+        if place > max(offered, default=-1):
+            yield f"no file below {notebook.cells[place].id} holds its numbers; offer one with report.download"
+
+
 def kernel(notebook):
     """A named conda kernel exists on one machine only."""
     if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
         yield "the kernel is not called python3"
 
 
-RULES = [parameters, identifiers, outputs, ideas_live_in_the_package, short_cells, kernel]
+RULES = [parameters, identifiers, outputs, ideas_live_in_the_package, short_cells, numbers_of_figures, kernel]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -150,6 +159,7 @@ PLANTED = {
     "class in a cell": (ideas_live_in_the_package, notebook_of(cell("class Adapter:\n    pass"))),
     "training loop": (ideas_live_in_the_package, notebook_of(cell("for x in xs:\n    loss(x).backward()"))),
     "long cell": (short_cells, notebook_of(cell("x = 1\n" * (LONGEST + 1)))),
+    "figure without its numbers": (numbers_of_figures, notebook_of(cell("curves(frame)", "draw-the-curves"))),
     "conda kernel": (kernel, new_notebook(metadata={"kernelspec": {"name": "conda-env-mine", "display_name": "mine"}})),
 }
 

@@ -1,14 +1,22 @@
 """Every notebook runs from nothing: an empty cache, no stored row, a few steps per run. tests/smoke.yaml says with what."""
 
+import base64
+import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
+import pandas as pd
 import pytest
 import yaml
 
+from fewshot.studies import STUDIES
+
 ROOT = Path(__file__).resolve().parent.parent
+CHARTS = {*STUDIES, "shot_curves", "claims"}  # whose figures are drawn from numbers
 SMOKE = yaml.safe_load((ROOT / "tests" / "smoke.yaml").read_text())
 
 
@@ -26,6 +34,16 @@ def test_notebook_runs_from_nothing(path, tmp_path, tmp_path_factory):
     command += ["--no-progress-bar", "--cwd", str(path.parent), "-f", str(tmp_path / "values.yaml")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
+    if path.stem in CHARTS:
+        files = downloads(nbformat.read(tmp_path / "out.ipynb", as_version=4))
+        assert any(len(file) and len(file.select_dtypes("number").columns) for file in files.values()), list(files)
+
+
+def downloads(notebook) -> dict[str, pd.DataFrame]:
+    """The CSV files that the links of an executed notebook hold."""
+    pages = [output.get("data", {}).get("text/html", "") for cell in notebook.cells for output in cell.get("outputs", ())]
+    found = re.findall(r'<a download="([^"]+)" href="data:text/csv;base64,([^"]*)"', "\n".join(pages))
+    return {name: pd.read_csv(io.BytesIO(base64.b64decode(data))) for name, data in found}
 
 
 def test_every_entry_belongs_to_a_notebook():
