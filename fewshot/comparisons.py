@@ -88,7 +88,10 @@ def compare(frame: pd.DataFrame, test: Mapping[str, object]) -> Finding:
     """What numbers say about a comparison, {"kind": one of KINDS, and its arguments}, over data sets and over seeds."""
     arguments = {name: value for name, value in test.items() if name != "kind"}
     kind = KINDS[test["kind"]]
-    found, these = kind(frame, **arguments), kind(frame, **arguments, over=over_seeds)
+    found = kind(frame, **arguments)
+    if not found.effect.n:
+        return found
+    these = kind(frame, **arguments, over=over_seeds)
     several = found.effect.unit != "seeds" and these.effect.n > 1
     return replace(found, these=these) if several else found
 
@@ -252,4 +255,5 @@ def _take(frame: pd.DataFrame, where: Mapping[str, object], value: str = "accura
 
 
 def _table(left: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
-    return paired(left.dropna(subset="value"), right.dropna(subset="value"), "value")
+    left, right = (part[part["value"].notna()] for part in (left, right))
+    return paired(left, right, "value") if len(left) and len(right) else pd.DataFrame()

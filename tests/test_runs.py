@@ -384,6 +384,25 @@ def test_the_spot_check_repeats_runs_of_every_method_and_notices_other_numbers_w
         spot_check(Rows(tmp_path / "none.jsonl"))
 
 
+def test_the_spot_check_stays_at_one_place_where_methods_allow_it(tmp_path):
+    rows = Rows(tmp_path / "r.jsonl")
+    grid = [("coop", name, k, seed) for name in ("toy/pets", "toy/dtd") for k in (1, 4) for seed in (1, 2, 3)]
+    grid += [(method, "toy/dtd", 4, seed) for method in ("gda", "lpplusplus") for seed in (1, 2, 3)]
+    grid += [("taskres", "toy/dtd", 1, 1)]
+    grid += [("zero_shot", name, 0, 1) for name in ("toy/pets", "toy/dtd")] + [("maple", "toy/pets", 1, 1)]
+    for one in grid:
+        rows.append(made(Run("x", *one)))
+    drawn = set()
+    for seed in range(12):
+        found = spot_check(rows, seed=seed, run_one=made).set_index("method")
+        assert set(found.index) == {one[0] for one in grid}
+        assert len(found.loc[["coop", "gda", "lpplusplus"], ["dataset", "shots", "seed"]].drop_duplicates()) == 1
+        assert found.loc[["zero_shot", "taskres"], "dataset"].tolist() == ["toy/dtd"] * 2  # the same pictures are tested
+        assert found.loc["maple", "dataset"] == "toy/pets"  # it has no other row
+        drawn.add(found.loc["coop", "seed"])
+    assert drawn == {1, 2, 3}
+
+
 # One real run
 
 
