@@ -43,7 +43,8 @@ def downloads(notebook) -> dict[str, pd.DataFrame]:
     """The CSV files that the links of an executed notebook hold."""
     pages = [output.get("data", {}).get("text/html", "") for cell in notebook.cells for output in cell.get("outputs", ())]
     found = re.findall(r'<a download="([^"]+)" href="data:text/csv;base64,([^"]*)"', "\n".join(pages))
-    return {name: pd.read_csv(io.BytesIO(base64.b64decode(data))) for name, data in found}
+    files = {name: base64.b64decode(data) for name, data in found}
+    return {name: pd.read_csv(io.BytesIO(file)) for name, file in files.items() if file.strip()}
 
 
 def test_every_entry_belongs_to_a_notebook():
