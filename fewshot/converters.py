@@ -24,6 +24,7 @@ CLOSED = ("identity", "mean_shift", "center", "linear", "procrustes", "noise")
 TRAINED = ("qformer", "mlp")
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 FIRST_LR, LAST_LR, WARMUP = 1e-6, 1e-5, 0.05  # of the paper's schedule for BLIP-2, the warm-up as a share of the steps
+EVERY = 50  # steps to a value of the training loss
 
 
 class Affine:
@@ -98,11 +99,12 @@ def conversion_loss(out: Tensor, images: Tensor, labels: Tensor, pool: str, **lo
 
 
 def optimizer(converter: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW; matrices alone decay, biases, norms, queries and positions do not."""
+    """AdamW in one kernel; matrices alone decay, biases, norms, queries and positions do not."""
     alone = ("query_tokens", "positions")
     free = [p for name, p in converter.named_parameters() if p.dim() == 1 or name in alone]
     rest = [p for name, p in converter.named_parameters() if p.dim() > 1 and name not in alone]
-    return torch.optim.AdamW([{"params": rest}, {"params": free, "weight_decay": 0.0}], lr=lr, weight_decay=weight_decay)
+    groups = [{"params": rest}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
 
 
 def schedule(peak: float, step: int, steps: int) -> float:
@@ -121,11 +123,11 @@ def train(
     """Stage 1: batches of pictures, each at most once, each with one caption drawn at random; in fp32.
 
     images [N, D], labels [N]; captions [N, M] are rows of texts (-1: none), keys(rows, rng) their (kv, mask). The
-    converter is frozen and in eval mode afterwards. Returns the mean loss of every 50 steps.
+    converter is frozen and in eval mode afterwards. Returns the mean loss of every EVERY steps.
     """
     adam = optimizer(converter, lr, weight_decay)
     count = (captions >= 0).sum(dim=1)
-    history, total = [], 0.0
+    history, total = [], torch.zeros((), device=images.device)
     converter.train()
     with torch.enable_grad():
         bar = tqdm(deal(len(images), batch_size, steps, rng), desc=what, leave=False, disable=None)
@@ -139,10 +141,10 @@ def train(
             adam.zero_grad(set_to_none=True)
             value.backward()
             adam.step()
-            total += float(value.detach())
-            if step % 50 == 49 or step + 1 == steps:
-                history.append(total / (step % 50 + 1))
-                total = 0.0
+            total += value.detach()
+            if step % EVERY == EVERY - 1 or step + 1 == steps:
+                history.append(float(total) / (step % EVERY + 1))
+                total.zero_()
                 if history[-1] != history[-1]:
                     raise FewshotError(f"the loss of the {what} is not finite by step {step + 1}; lower converter_lr.")
     converter.eval().requires_grad_(False)

@@ -99,7 +99,7 @@ def train_heads(
     weights = torch.stack([F.pad(pool.weights, (0, longest - len(pool.weights))) for pool in pools])
     decays = [p for p in heads.parameters() if p is not heads.stretch]
     groups = [{"params": decays}] + ([{"params": [heads.stretch], "weight_decay": 0.0}] if learn_scale else [])
-    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
     index = torch.arange(r, device=device)[:, None]
     noisy = any(pool.noise for pool in pools)
     with torch.enable_grad():

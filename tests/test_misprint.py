@@ -11,8 +11,11 @@ from fewshot.studies import misprint
 BOTH = ["toy/cub", "toy/oxford_pets"]
 
 
-def row(arm, accuracy, seed, dataset="toy/cub", shots=1):
+def row(arm, accuracy, seed, dataset="toy/cub", shots=1, ended=None, pictures=20):
+    loss = "printed" if arm.startswith("as printed") else "swapped"
     return {
+        "config": {"loss": loss, "converter_batch": 128},
+        "chosen": {"converter_saw": pictures} | ({} if ended is None else {"converter_loss": ended}),
         "arm": arm, "method": "text_adapter", "dataset": dataset, "shots": shots, "seed": seed, "accuracy": accuracy,
         "profile": "toy", "backbone": "toy", "pretrained": None,
     }  # fmt: skip
@@ -58,6 +61,7 @@ def test_table_has_every_length_and_pictures_alone():
     line = table.loc["toy/cub, 300 steps"]
     assert line["corrected"] == "48.0 ± 4.1 (3)" and line["as printed"] == "45.0 ± 4.1 (3)"
     assert line["corrected − as printed [95 %]"] == "+3.0 [+3.0, +3.0]" and line["pictures alone"] == "70.0 (1)"
+    assert line["trained"] == "not run"  # rows without a training loss say nothing about it
     assert set(table.loc["toy/oxford_pets, 1000 steps"]) == {"not run"}
     assert "1 shot" in table.caption and "5 shots" not in table.caption and "toy world" in table.caption
 
@@ -79,6 +83,28 @@ def test_a_converter_that_is_near_no_picture_pays_what_is_said(shots):
     apart = torch.eye(8)[7].expand(len(images), -1)  # at a right angle to all pictures
     loss = pair_loss(images, apart, labels, same_class="ignore")
     assert float(loss) == pytest.approx(misprint.nothing(len(images), shots))
+
+
+def test_in_a_batch_of_some_of_the_pictures_the_level_is_that_of_the_mean_batch():
+    images, labels = torch.eye(31)[:30], torch.arange(30) // 3
+    apart, rng = torch.eye(31)[30].expand(12, -1), torch.Generator().manual_seed(0)
+    rows = [torch.randperm(30, generator=rng)[:12] for _ in range(400)]
+    losses = [float(pair_loss(images[some], apart, labels[some], same_class="ignore")) for some in rows]
+    assert sum(losses) / 400 == pytest.approx(misprint.nothing(30, 3, batch=12), rel=0.01)
+    assert misprint.nothing(30, 3, batch=99) == misprint.nothing(30, 3) == pytest.approx(1 / 28)
+
+
+def test_the_rule_is_the_shortest_length_after_which_every_training_is_below_the_level():
+    right = [row(misprint.label("swapped", n), 50, s, ended=loss) for n, losses in
+             {300: (0.0499, 0.03), 1000: (0.04, 0.049), 2000: (0.01, 0.01)}.items() for s, loss in enumerate(losses)]  # fmt: skip
+    printed = [row(misprint.label("printed", n), 50, 1, ended=0.0001) for n in (300, 1000)]
+    frame = pd.DataFrame([*right, *printed])
+    assert misprint.enough(frame) == 1000 and misprint.enough(frame, [300]) is None
+    assert list(misprint.trained(frame)) == [False, True, True, True, True, True, None, None]
+    said = " ".join(misprint.rule(frame).split())
+    assert "1 of 2 after 300 steps, 2 of 2 after 1000 steps, 2 of 2 after 2000 steps" in said and "are: 1000 steps" in said
+    assert "No length tried is enough" in misprint.rule(frame, [300])
+    assert misprint.table(frame, BOTH, "image").loc["toy/cub, 300 steps", "trained"] == "1 of 2"
 
 
 def test_course_shows_the_loss_and_the_level():

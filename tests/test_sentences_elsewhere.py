@@ -39,12 +39,14 @@ def test_every_arm_differs_from_its_control_in_the_sentences_alone():
     assert "encoder" not in arms[elsewhere.BOTH][0].config
 
 
-def test_the_slow_method_has_three_seeds_and_in_two_arms_few_shots():
+def test_the_slow_method_has_three_seeds_and_in_the_toy_world_few_shots():
     arms = elsewhere.arms(load_profile("toy"), [CUB])
     assert {one.seed for one in arms[label("tip_adapter", "sentences")]} == {1, 2, 3, 4, 5}
     assert {one.seed for one in arms[label("clip_lora", "sentences")]} == {1, 2, 3}
-    assert {one.shots for one in arms[label("clip_lora", "sentences")]} == {1, 4, 16}
-    assert {one.shots for one in [*arms[label("clip_lora", "named_sentences")], *arms[elsewhere.BOTH]]} == {1, 4}
+    assert {one.shots for one in arms[label("tip_adapter", "sentences")]} == {1, 4, 16}
+    assert {one.shots for one in [*arms[label("clip_lora", "sentences")], *arms[elsewhere.BOTH]]} == {1, 4}
+    paper = elsewhere.arms(load_profile("paper"), ["cub"])
+    assert {one.shots for one in paper[label("clip_lora", "sentences")]} == {1, 4, 16}
     assert elsewhere.BOTH not in elsewhere.arms(load_profile("toy"), [CUB], [16])  # an arm has runs
 
 

@@ -320,7 +320,8 @@ class TextAdapter(Method):
         weight, bias = self.heads[m]
         self.weight = weight.clone()
         self.bias = torch.zeros_like(self.bias) if bias is None else bias.clone()
-        return self.adopt({"texts": m, "converter_saw": len(self.saw), **chosen})
+        ended = {"converter_loss": round(self.history[-1], 6)} if self.history else {}  # of the last steps of stage 1
+        return self.adopt({"texts": m, "converter_saw": len(self.saw), **ended, **chosen})
 
     def features(self, x: Tensor) -> Tensor:
         """Unit image features; for the converter "center" without the mean of the training pictures."""

@@ -85,20 +85,21 @@ def measured(
     recompute: bool = False,
     minutes: float | None = None,
     scheduler: str = "",
+    workers: int = 0,
     progress: bool | Callable[[int, int], None] = True,
     run_one: Callable[[Run], dict] = run,
 ) -> pd.DataFrame:
     """The rows of `arms` as they are there, with a column `arm` (a row stands once for every arm that has it).
 
     Rows of the project are read (see `stored_files`); what is missing is run, for at most `minutes`, and kept in `rows`: by
-    default NAME-PROFILE.jsonl in the cache folder; it is run here, or on the workers of the Dask scheduler at the address
-    `scheduler`. `recompute` leaves the project's rows aside. Prints how many rows are there. Raises what
-    `fewshot.grids.complete` raises.
+    default NAME-PROFILE.jsonl in the cache folder; it is run here, on so many `workers` of this machine, or on those of the
+    Dask scheduler at the address `scheduler`. `recompute` leaves the project's rows aside. Prints how many rows are there.
+    Raises what `fewshot.grids.complete` raises.
     """
     asked = runs_of(arms)
     stored = [] if recompute else stored_files(name, profile)
     own = Path(rows).expanduser() if rows else rows_file(name, profile)
-    frame = complete(asked, own, stored, scheduler, progress=progress, minutes=minutes, run_one=run_one)
+    frame = complete(asked, own, stored, scheduler or workers, progress=progress, minutes=minutes, run_one=run_one)
     left = len(asked) - len(frame)
     print(
         f"{len(frame)} of {len(asked)} rows are there"

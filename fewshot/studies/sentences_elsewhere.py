@@ -10,10 +10,9 @@ import pandas as pd
 from fewshot.curves import GRID, SIZES, WIDTH, ZERO_SHOT, look
 from fewshot.grids import grid
 from fewshot.intervals import Effect, paired
-from fewshot.report import NOT_RUN, TITLES, Table, _cell, _is_toy, _origin, _signed, use_style
-from fewshot.report import _shots as _title
+from fewshot.report import NOT_RUN, TITLES, Table, _cell, _is_toy, _origin, _shots, _signed, use_style
 from fewshot.runs import Profile, Run
-from fewshot.studies import with_options
+from fewshot.studies import toy, with_options
 from fewshot.studies.differences import average, shown
 
 SHOTS = (1, 4, 16)
@@ -24,7 +23,7 @@ WORDS = {
 }  # what the classifier is made of
 KINDS = tuple(WORDS)[1:]
 OPTION = {"zero_shot": "templates", "tip_adapter": "texts", "clip_lora": "template"}  # of each method, that says so
-LORA_SEEDS, LORA_NAMED_SHOTS = 3, 4  # a run of CLIP-LoRA takes a hundred times as long as one of the others
+LORA_SEEDS, LORA_SHOTS = 3, 4  # a run of CLIP-LoRA takes a hundred times as long as one of the others
 BOTH = f"{TITLES['clip_lora']}, both encoders"
 
 
@@ -41,26 +40,22 @@ def arms(
     """An arm per method and kind of classifier, and CLIP-LoRA as its authors have it, with both encoders.
 
     CLIP-LoRA with sentences trains the image encoder alone, so its control does too. It has the first three seeds, and
-    with names in front and with both encoders at most four shots.
+    in the toy world at most four shots.
     """
     found = {}
     for method, option in OPTION.items():
         some = {"encoder": "vision"} if method == "clip_lora" else {}
         for words in WORDS:
             own = with_options(profile, method, **some, **({} if words == "task" else {option: words}))
-            few = method == "clip_lora" and words == "named_sentences"
-            found[label(method, words)] = _runs(method, datasets, _shots(shots, few), seeds, own, limit)
-    found[BOTH] = _runs("clip_lora", datasets, _shots(shots, True), seeds, profile, limit)
+            found[label(method, words)] = _runs(method, datasets, shots, seeds, own, limit)
+    found[BOTH] = _runs("clip_lora", datasets, shots, seeds, profile, limit)
     return {name: runs for name, runs in found.items() if runs}
 
 
 def _runs(method: str, datasets, shots, seeds, profile: Profile, limit: int | None) -> list[Run]:
-    seeds = seeds[:LORA_SEEDS] if method == "clip_lora" else seeds
+    if method == "clip_lora":
+        seeds, shots = seeds[:LORA_SEEDS], [k for k in shots if k <= LORA_SHOTS or not toy(profile)]
     return grid("llm_text_adapter", [method], datasets, shots, seeds, profile, limit=limit)
-
-
-def _shots(shots: Sequence[int], few: bool) -> list[int]:
-    return [k for k in shots if not few or k <= LORA_NAMED_SHOTS]
 
 
 # what the rows say
@@ -93,10 +88,10 @@ def table(rows: pd.DataFrame, dataset: str, shots: Sequence[int] = SHOTS) -> Tab
         lines[name] = {}
         for k in shots:
             a = own[(own["arm"] == name) & own["shots"].isin([0, k])]["accuracy"]
-            lines[name][_title(k)] = _cell(a.mean(), a.std(ddof=0), len(a)) if len(a) else NOT_RUN
+            lines[name][_shots(k)] = _cell(a.mean(), a.std(ddof=0), len(a)) if len(a) else NOT_RUN
             over = shown(gain(rows, method, words, dataset, k)).split(" (1 seed")[0] if words in KINDS else "–"
-            lines[name][f"over the template, {_title(k)}"] = over
-    columns = [column for k in shots for column in (_title(k), f"over the template, {_title(k)}")]
+            lines[name][f"over the template, {_shots(k)}"] = over
+    columns = [column for k in shots for column in (_shots(k), f"over the template, {_shots(k)}")]
     found = Table(pd.DataFrame.from_dict(lines, orient="index")[columns].rename_axis(dataset))
     part = own[own["arm"].isin(lines)]
     found.caption = (
@@ -121,7 +116,7 @@ def statement(rows: pd.DataFrame, datasets: Sequence[str], shots: Sequence[int] 
                     # one value without an interval: only its sign can be said
                     sign = "above" if one.mean > 0 else "below" if one.mean < 0 else "undecided"
                     side = verdicts[one.against() if k else sign]
-                    text = _signed(one.mean) if not k else f"{_title(k)}: {shown(one)}"
+                    text = _signed(one.mean) if not k else f"{_shots(k)}: {shown(one)}"
                     said.setdefault(side, []).append(text)
                 toy = " (toy)" if _is_toy("", name) else ""
                 each = "; ".join(f"{side} ({', '.join(places)})" for side, places in said.items()) or NOT_RUN
