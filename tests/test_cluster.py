@@ -8,14 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import nbformat
 import pytest
 from distributed import Client
-from test_runs import lines, made, shared, some, wait_for_rows
+from test_runs import lines, made, same_weights, shared, some
 from test_workers import attempts, noting, seeds
 
 import fewshot.workers
@@ -164,15 +163,12 @@ def test_a_killed_scheduler_is_said_the_rows_are_kept_and_the_rest_can_be_made(c
     process, address = cluster
     path = tmp_path / "r.jsonl"
 
-    def kill():
-        wait_for_rows(path, 3)
-        process.send_signal(signal.SIGKILL)
+    def kill(done: int, total: int) -> None:
+        if done == 3:
+            process.send_signal(signal.SIGKILL)
 
-    killer = threading.Thread(target=kill)
-    killer.start()
     with pytest.raises(FewshotError, match=f"the Dask scheduler at {address} is gone, and .* of 400 runs did not finish"):
-        shared(some(400), path, where, executor=address)
-    killer.join()
+        run_grid(some(400), path, address, kill, run_one=where, stamp_of=same_weights)
     kept = seeds(path)
     assert 3 <= len(kept) == len(set(kept)) < 400
     shared(some(400), path)
