@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fewshot.errors import FewshotError, on_one_line, unknown
@@ -334,17 +335,27 @@ def _notebook(options) -> None:
                 raise FewshotError(f"the value of {name} is not valid YAML, {text!r}; put text into quotes.") from error
     output = Path(options.output) if options.output else ROOT / "_build" / "runs" / path.name
     _check_copy(output)
+    partial = output.with_name(f".{output.stem}.partial.ipynb")  # papermill writes after every cell, and not atomically
     try:
         papermill.execute_notebook(
             str(path),
-            str(output),
+            str(partial),
             values,
             kernel_name="python3",  # in the caller's folder, so that paths mean what they mean in the shell
             progress_bar=sys.stderr.isatty(),
         )
+        partial.replace(output)
+    except OSError as error:
+        raise FewshotError(
+            f"{output} cannot be written ({error.strerror or error}); choose another place, or free some space."
+        ) from error
     except papermill.PapermillExecutionError as error:
+        partial.replace(output)  # with the cell that stopped
         reason = f"{error.ename}: {error.evalue}".splitlines()[0].rstrip(".")
         raise FewshotError(f"{path.name} stopped in its cell {error.exec_count} ({reason}); see {output}.") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
     print(output)
 
 

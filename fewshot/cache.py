@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -39,10 +39,18 @@ CACHE_REMEDY = "set FEWSHOT_CACHE to a writable folder with more room"
 
 
 @contextmanager
-def locked(path: str | os.PathLike, timeout: float = -1, remedy: str = CACHE_REMEDY) -> Iterator[None]:
+def locked(
+    path: str | os.PathLike,
+    timeout: float = -1,
+    remedy: str = CACHE_REMEDY,
+    *,
+    kind: type[FewshotError] = FewshotError,
+    once: bool = False,
+) -> Iterator[None]:
     """Hold a lock between processes; the operating system frees it when its holder dies.
 
-    Raises filelock.Timeout after `timeout` seconds (-1: never), FewshotError where the file of the lock cannot be made.
+    `once` removes its file when the block succeeds: for work that nobody does again, so that whoever held on to the removed
+    file finds it done. Raises filelock.Timeout after `timeout` seconds (-1: never), `kind` where the file cannot be made.
     """
     lock = FileLock(path, timeout=timeout)
     try:
@@ -51,11 +59,14 @@ def locked(path: str | os.PathLike, timeout: float = -1, remedy: str = CACHE_REM
     except Timeout:
         raise
     except OSError as error:
-        raise FewshotError(
+        raise kind(
             f"{Path(path).parent} cannot be written to ({error.strerror or error}); {remedy}."
         ) from error
     try:
         yield
+        if once:
+            with suppress(OSError):  # Windows removes no file that is open
+                Path(path).unlink()
     finally:
         lock.release()
 

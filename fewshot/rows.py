@@ -137,10 +137,10 @@ class Rows:
                 temporary.write_bytes(b"".join(map(_line, rows)))
             self._forget()
 
-    def lock(self, name: str = "append", timeout: float = -1) -> AbstractContextManager:
-        """An inter-process lock that belongs to this file; see fewshot.cache.locked."""
+    def lock(self, name: str = "append", timeout: float = -1, once: bool = False) -> AbstractContextManager:
+        """An inter-process lock that belongs to this file, see fewshot.cache.locked; Unwritable where it cannot be made."""
         folder = self.path.parent / f".{self.path.name}.locks"
-        return locked(folder / name, timeout, "choose a writable place for the rows")
+        return locked(folder / name, timeout, "choose a writable place for the rows", kind=Unwritable, once=once)
 
     def _forget(self) -> None:
         self._lines: dict[str, _Line] = {}

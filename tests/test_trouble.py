@@ -326,3 +326,55 @@ def test_rows_of_the_project_that_cannot_be_read_name_themselves(tmp_path):
     with pytest.raises(FewshotError, match="stored.jsonl line 1 is not a row"):
         complete(some(1), tmp_path / "r.jsonl", [tmp_path / "stored.jsonl"], run_one=made, stamp_of=same_weights)
     assert not (tmp_path / "r.jsonl").exists()
+
+
+def test_a_grid_that_cannot_claim_a_run_stops_at_the_first(tmp_path, monkeypatch):
+    """Every other run would end in the same sentence."""
+    from filelock import FileLock
+
+    def full(self, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(FileLock, "acquire", full)
+    with pytest.raises(Unwritable, match=".r.jsonl.locks cannot be written to .*; choose a writable place for the rows"):
+        shared(some(9), tmp_path / "r.jsonl")
+    assert not (tmp_path / "r.failed").exists() and not (tmp_path / "r.jsonl").exists()
+
+
+def test_a_finished_run_leaves_no_lock_and_one_that_failed_can_be_claimed_again(tmp_path):
+    def run_one(one):
+        if one.seed == 2:
+            raise RuntimeError("no")
+        return made(one)
+
+    with pytest.raises(FewshotError, match="1 of 3 runs failed"):
+        shared(some(3), tmp_path / "r.jsonl", run_one)
+    locks = tmp_path / ".r.jsonl.locks"
+    assert {path.name for path in locks.iterdir()} == {"append", some(3)[1].key}
+    shared(some(3), tmp_path / "r.jsonl")
+    assert {path.name for path in locks.iterdir()} == {"append"}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_notebook_that_finds_no_room_leaves_the_copy_as_it_was(there, tmp_path, monkeypatch, capsys):
+    import nbformat
+    import papermill
+
+    from fewshot.__main__ import main
+
+    cell = nbformat.v4.new_code_cell("n: int = 1", metadata={"tags": ["parameters"]})
+    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), tmp_path / "book.ipynb")
+    if there:
+        (tmp_path / "out.ipynb").write_text("the copy")
+    before = listing(tmp_path)
+
+    def full(_, output, *__, **___):
+        Path(output).write_text("half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(papermill, "execute_notebook", full)
+    assert main(["notebook", str(tmp_path / "book.ipynb"), "-o", str(tmp_path / "out.ipynb")]) == 2
+    said = capsys.readouterr().err
+    assert "out.ipynb cannot be written (No space left on device); choose another place, or free some space." in said
+    assert listing(tmp_path) == before
