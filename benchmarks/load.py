@@ -1,10 +1,11 @@
-"""Does a row cost the same when there are many? python benchmarks/load.py [--rows FILE]
+"""Does a row cost the same when there are many? python -m benchmarks.load [PART ...] [--rows FILE]
 
 A synthetic grid of 20,000 runs whose training is replaced by a copy of a measured row, so that what is timed is the machinery
-alone: claim, look, store durably. With 1 and 2 workers: runs per second, seconds of every thousand, memory. Then files of
-1,000 to 100,000 rows: opening one, all of it as a table, the means that `fewshot rows` prints, one more row, and a grid that
-finds everything done. Every measurement is a process of its own (its memory and its start are its own); each becomes a line
-of FILE, and those that are there are not measured again. The rows lie on the disk of the system's temporary folder.
+alone: claim, look, store. With 0 (here), 1 and 2 workers, on a disk in memory, where storing durably costs nothing, and a
+tenth of it on the disk of the temporary folder, where every row waits for the disk (`sync_ms`). Then files of 1,000 to 100,000
+rows: opening one, all of it as a table, the means that `fewshot rows` prints, one more row; and a grid that finds everything
+done. Every measurement is a process of its own (its memory and its start are its own) and becomes a line of FILE; those that
+are there are not measured again. Takes five minutes on a quiet machine; on a busy one the times are not worth keeping.
 """
 
 from __future__ import annotations
@@ -15,23 +16,25 @@ import json
 import multiprocessing
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.lines import keep, kept
 from fewshot.cache import writing
 from fewshot.grids import run_grid
 from fewshot.report import summary
 from fewshot.rows import Rows
-from fewshot.runs import ROOT, Run, hardware, stamp, versions
+from fewshot.runs import ROOT, Run, stamp
 
+MEMORY = Path("/dev/shm")  # Linux; elsewhere the grid is only measured on the disk
 SOURCE = ROOT / "results" / "method_table-toy.jsonl"
 STORED = (1_000, 10_000, 100_000)
 
@@ -63,8 +66,12 @@ def same_stamp(one: Run) -> str:
 
 
 def memory() -> float:
-    """The most megabytes that this process has held (ru_maxrss)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The most megabytes that this process has held."""
+    try:  # ru_maxrss also holds what the process that started this one had
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def filled(path: Path, n: int) -> None:
@@ -81,15 +88,16 @@ def filled(path: Path, n: int) -> None:
 
 
 def grid(folder: Path, runs: int, workers: int) -> dict:
-    """runs stub runs on so many processes, or here for 0."""
+    """Stub runs on so many processes, or here for 0; the first block, with the start, is not part of the rate."""
+    block = min(1000, runs // 2)
     ticks = [time.perf_counter()]
 
     def told(done: int, total: int) -> None:
-        if done % 1000 == 0:
+        if done % block == 0:
             ticks.append(time.perf_counter())
 
     ask = functools.partial(run_grid, some(runs), folder / "r.jsonl", progress=told, run_one=made, stamp_of=same_stamp)
-    before = memory()
+    before = memory()  # everything is imported by now
     if workers:
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as executor:
             frame = ask(executor=executor)
@@ -99,11 +107,25 @@ def grid(folder: Path, runs: int, workers: int) -> dict:
     spent = [b - a for a, b in zip(ticks, ticks[1:])]
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024 if workers else 0.0
     return {
-        "per_second": round(runs / (ticks[-1] - ticks[0]), 1),
-        "seconds_per_1000": [round(one, 3) for one in spent],
+        "per_second": round((len(spent) - 1) * block / (ticks[-1] - ticks[1]), 1),
+        "block": block,
+        "seconds_of_blocks": [round(one, 3) for one in spent],
         "memory_mb": round(memory() - before, 1),
         "memory_worker_mb": round(children, 1),
+        "sync_ms": round(1000 * synced(folder), 3),
     }
+
+
+def synced(folder: Path) -> float:
+    """Seconds until a row's bytes are on the disk: the median of 50."""
+    took = []
+    with (folder / "sync").open("wb", buffering=0) as file:
+        for _ in range(50):
+            start = time.perf_counter()
+            file.write(bytes(1000))
+            os.fsync(file.fileno())
+            took.append(time.perf_counter() - start)
+    return statistics.median(took)
 
 
 def opened(folder: Path, rows: int, workers: int = 0) -> dict:
@@ -147,36 +169,45 @@ PARTS = {"grid": grid, "open": opened, "resume": resumed}
 
 def plan(runs: int) -> list[dict]:
     """What the whole benchmark measures."""
-    grids = [{"part": "grid", "size": runs, "workers": workers} for workers in (0, 1, 2)]
-    files = [{"part": "open", "size": size, "workers": 0} for size in STORED]
-    return grids + files + [{"part": "resume", "size": size, "workers": 0} for size in (1_000, runs)]
+    disks = {"memory": runs, "disk": runs // 10} if MEMORY.is_dir() else {"disk": runs}
+    grids = [{"part": "grid", "size": n, "workers": w, "disk": disk} for disk, n in disks.items() for w in (0, 1, 2)]
+    files = [{"part": "open", "size": size, "workers": 0, "disk": "disk"} for size in STORED]
+    return grids + files + [{"part": "resume", "size": size, "workers": 0, "disk": "disk"} for size in (runs // 10, runs)]
 
 
 def measured(asked: dict) -> dict:
-    """One line, measured in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
+    """One measurement, in a process of its own."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if asked["disk"] == "memory" else None) as folder:
         if asked["part"] == "open":
             filled(Path(folder) / "r.jsonl", asked["size"])
-        command = [sys.executable, __file__, "--part", asked["part"], folder, str(asked["size"]), str(asked["workers"])]
+        ask = [asked["part"], folder, str(asked["size"]), str(asked["workers"])]
+        command = [sys.executable, "-m", "benchmarks.load", "--measure", *ask]
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    where = {"hardware": hardware(), "cores": os.cpu_count(), "versions": versions()}
-    when = {"load_average": round(os.getloadavg()[0], 1), "finished": datetime.now(UTC).isoformat(timespec="seconds")}
-    return asked | json.loads(out.splitlines()[-1]) | where | when
+    return asked | json.loads(out.splitlines()[-1]) | {"load_average": round(os.getloadavg()[0], 1)}
+
+
+def _is(asked: dict, line: dict) -> bool:
+    return all(line.get(name) == value for name, value in asked.items())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=Path, help="keep the lines in this file")
-    parser.add_argument("--runs", type=int, default=20_000, help="of the grid (default: 20,000)")
-    parser.add_argument("--part", nargs=4, metavar=("PART", "FOLDER", "SIZE", "WORKERS"), help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=f"{', '.join(PARTS)}; default: all")
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="keep the measurements in this file")
+    parser.add_argument("--runs", type=int, default=20_000, metavar="N", help="of the grid (default: 20,000)")
+    parser.add_argument("--disk", choices=("memory", "disk"), help="only what is measured there")
+    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.part:
-        part, folder, size, workers = options.part
+    if options.measure:
+        part, folder, size, workers = options.measure
         print(json.dumps(PARTS[part](Path(folder), int(size), int(workers))))
         return
-    for asked in tqdm(plan(options.runs), unit="measurement"):
-        line = json.dumps(measured(asked), sort_keys=True)
-        print(line)
+    asked = [one for one in plan(options.runs) if one["part"] in (options.parts or PARTS)]
+    asked = [one for one in asked if options.disk in (None, one["disk"])]
+    there = kept(options.rows)
+    todo = [one for one in asked if not any(_is(one, line) for line in there)]
+    for one in tqdm(todo, unit="measurement", disable=None):
+        keep(options.rows, measured(one))
 
 
 if __name__ == "__main__":
