@@ -38,6 +38,7 @@ MUST_SHOW = {
     "notebooks/claims": "img",
     "notebooks/llm_text_adapter": "table",
     "book/coverage": "table",
+    "book/reliability": "table",
     "notebooks/your_own_images": "img",
 }
 FEWEST_WORDS = 25

@@ -361,6 +361,45 @@ def test_the_key_is_in_no_row_and_in_no_kept_traceback(tmp_path, monkeypatch, ca
     assert KEY not in "".join(capfd.readouterr())
 
 
+def test_a_notebook_with_untrusted_names_and_a_key_around_it_renders_without_either(tmp_path, monkeypatch, capfd):
+    """Executed by the command, and made a page as the book makes it."""
+    from sphinx.application import Sphinx
+    from test_bad_input import class_folders
+
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    names = ("<script>alert(1)<", "<img src=x onerror=alert(1)>", "$x$")  # a folder's name holds no slash
+    class_folders(tmp_path / "photos", names)
+    cells = [
+        'folder: str = ""',
+        "import pandas as pd\nimport fewshot\nfrom fewshot.report import Table, download",
+        "dataset = fewshot.from_folder(folder, val=0)\ndataset.classnames",
+        "print(*dataset.classnames)",
+        "Table([[name] for name in dataset.classnames], index=list(dataset.classnames), columns=[dataset.classnames[0]])",
+        "pd.DataFrame({name: [name] for name in dataset.classnames})",
+        "download(pd.DataFrame({'x': dataset.classnames}), dataset.classnames[1])",
+        "fewshot.load_dataset(dataset.classnames[0])",
+    ]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    book.cells[0].metadata["tags"] = ["parameters"]
+    book.cells.insert(0, nbformat.v4.new_markdown_cell("# Names"))
+    book.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    (tmp_path / "page").mkdir()
+    nbformat.write(book, tmp_path / "book.ipynb")
+    out = tmp_path / "page" / "index.ipynb"
+    code = main(["notebook", str(tmp_path / "book.ipynb"), "-p", f"folder={tmp_path / 'photos'}", "-o", str(out)])
+    assert code == 2 and "unknown data set" in capfd.readouterr().err  # the last cell is a mistake; its answer is shown too
+    settings = {"extensions": ["myst_nb"], "nb_execution_mode": "off"}
+    Sphinx(tmp_path / "page", None, tmp_path / "html", tmp_path / "trees", "html", settings, status=None, warning=None).build()
+    page = (tmp_path / "html" / "index.html").read_text(encoding="utf-8")
+    soup = BeautifulSoup(page, "html.parser")
+    shown = soup.find(attrs={"role": "main"}) or soup.body
+    assert all(shown.get_text().count(name) >= 4 for name in names[:2]), "no name is shown, so nothing was tested"
+    assert not [tag for tag in soup.find_all("script") if "alert" in tag.text]
+    assert not [tag for tag in soup.find_all() if any(name.startswith("on") for name in tag.attrs)]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+
+
 # ---- what stands around
 
 
