@@ -46,13 +46,14 @@ def locked(
     *,
     kind: type[FewshotError] = FewshotError,
     once: bool = False,
+    poll: float = 0.05,
 ) -> Iterator[None]:
     """Hold a lock between processes; the operating system frees it when its holder dies.
 
     `once` removes its file when the block succeeds: for work that nobody does again, so that whoever held on to the removed
-    file finds it done. Raises filelock.Timeout after `timeout` seconds (-1: never), `kind` where the file cannot be made.
+    file finds it done. A lock that is held elsewhere is tried every `poll` seconds. Raises filelock.Timeout after `timeout` seconds (-1: never), `kind` where the file cannot be made.
     """
-    lock = FileLock(path, timeout=timeout)
+    lock = FileLock(path, timeout=timeout, poll_interval=poll)
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()

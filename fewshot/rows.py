@@ -139,8 +139,10 @@ class Rows:
 
     def lock(self, name: str = "append", timeout: float = -1, once: bool = False) -> AbstractContextManager:
         """An inter-process lock that belongs to this file, see fewshot.cache.locked; Unwritable where it cannot be made."""
-        folder = self.path.parent / f".{self.path.name}.locks"
-        return locked(folder / name, timeout, "choose a writable place for the rows", kind=Unwritable, once=once)
+        path = self.path.parent / f".{self.path.name}.locks" / name
+        poll = 0.002 if name == "append" else 0.05  # seconds: an append is over in milliseconds, a run is not
+        remedy = "choose a writable place for the rows"
+        return locked(path, timeout, remedy, kind=Unwritable, once=once, poll=poll)
 
     def _forget(self) -> None:
         self._lines: dict[str, _Line] = {}

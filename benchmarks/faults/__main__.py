@@ -15,7 +15,7 @@ from tqdm import tqdm
 from benchmarks.lines import keep, kept
 
 from . import __doc__ as about
-from . import disks, kills, numbers
+from . import disks, engines, kills, numbers
 
 FAULTS = {
     "main process killed": (kills.main_process, 50),
@@ -23,6 +23,8 @@ FAULTS = {
     "worker of a pool killed": (kills.worker, 20),
     "one of two processes killed": (functools.partial(kills.several, n=2), 10),
     "one of eight processes killed": (functools.partial(kills.several, n=8), 10),
+    "Dask worker killed": (engines.worker, 10),
+    "Dask scheduler killed": (engines.scheduler, 5),
     "real trainings killed": (numbers.real_runs, 5),
     "writer of weights killed": (kills.writer_of_weights, 20),
     "disk full, rows": (disks.full_of_rows, 6),
