@@ -51,7 +51,8 @@ def locked(
     """Hold a lock between processes; the operating system frees it when its holder dies.
 
     `once` removes its file when the block succeeds: for work that nobody does again, so that whoever held on to the removed
-    file finds it done. A lock that is held elsewhere is tried every `poll` seconds. Raises filelock.Timeout after `timeout` seconds (-1: never), `kind` where the file cannot be made.
+    file finds it done. A lock that is held elsewhere is tried every `poll` seconds. Raises filelock.Timeout after `timeout`
+    seconds (-1: never), `kind` where the file cannot be made.
     """
     lock = FileLock(path, timeout=timeout, poll_interval=poll)
     try:
