@@ -75,8 +75,10 @@ def _struck(folder: Path, rng: random.Random, victim: int) -> dict:
 
 
 def _say(answers, path: Path, address: str) -> None:
+    from distributed import Client
+
     try:
-        shared(path, executor=address)
+        shared(path, executor=Client(address).get_executor())
     except FewshotError as error:
         answers.put(str(error).replace(f"{path.parent}{os.sep}", "").replace(address, "tcp://..."))
     else:
