@@ -23,9 +23,9 @@ FAULTS = {
     "worker of a pool killed": (kills.worker, 20),
     "one of two processes killed": (functools.partial(kills.several, n=2), 10),
     "one of eight processes killed": (functools.partial(kills.several, n=8), 10),
-    "Dask worker killed": (engines.worker, 10),
-    "Dask scheduler killed": (engines.scheduler, 5),
-    "real trainings killed": (numbers.real_runs, 5),
+    "Dask worker killed": (engines.worker, 5),
+    "Dask scheduler killed": (engines.scheduler, 3),
+    "real trainings killed": (numbers.real_runs, 3),
     "writer of weights killed": (kills.writer_of_weights, 20),
     "disk full, rows": (disks.full_of_rows, 6),
     "disk out of names, rows": (disks.out_of_names, 6),
@@ -38,7 +38,7 @@ FAULTS = {
     "read-only, notebook": (disks.read_only_notebook, 1),
     "clock jumps": (numbers.clock, 10),
     "numbers that are none": (numbers.not_finite, 5),
-    "memory too small": (numbers.memory, 3),
+    "memory too small": (numbers.memory, 2),
 }
 
 

@@ -131,9 +131,9 @@ def save_model(place: Path) -> bytes:
     """The bytes of a saved model."""
     import fewshot
 
-    task = fewshot.load_dataset("toy/imagenet").without_support()
-    path = place / "m.safetensors"
-    fewshot.fit("zero_shot", fewshot.load_clip("toy"), task).save(path)
+    task = fewshot.load_task("toy/eurosat", 1)
+    path = place / "m.safetensors"  # 32 kB
+    fewshot.fit("clip_adapter", fewshot.load_clip("toy"), task, epochs=1, views=1, progress=False).save(path)
     return path.read_bytes()
 
 

@@ -32,7 +32,7 @@ def moment(rng: random.Random) -> dict:
 
 def await_(path: Path, at_rows: int, then_s: float) -> None:
     """Wait for that moment."""
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 600
     while at_rows and (not path.exists() or path.read_bytes().count(b"\n") < at_rows):
         if time.monotonic() > limit:
             raise RuntimeError(f"{path} does not grow.")
