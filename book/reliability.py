@@ -93,22 +93,29 @@ def grid_table(folder: Path = LINES) -> str:
 
 
 def open_table(folder: Path = LINES) -> str:
-    """What a file of rows costs to open, to read as a table and to add to, in all and per thousand rows."""
+    """What a file of rows costs to open, to read as a table, to sum up and to add to."""
     rows = []
     for line in lines("load", folder):
         if line["part"] == "open":
-            costs = [f"{line[name]:.2f} ({1e6 * line[name] / line['size']:.0f})" for name in ("open", "table", "means")]
+            costs = [_costs(line, name, line["size"]) for name in ("open", "table", "means")]
             memory = [f"{line['memory_mb']:.0f}", f"{line['memory_table_mb']:.0f}"]
-            rows.append([f"{line['size']:,}", f"{line['file_mb']:.1f}", *costs, f"{1000 * line['append']:.1f}", *memory])
-    heading = ["Rows", "File, MB", "Open, s (µs a row)", "As a table, s (µs a row)", "Means over seeds, s (µs a row)"]
-    return table([*heading, "One more row, ms", "Memory open, MB", "with the table, MB"], rows)
+            more = [_costs(line, "append_100", 100)]
+            rows.append([f"{line['size']:,}", f"{line['file_mb']:.1f}", *costs, *more, *memory])
+    heading = ["Rows", "File, MB", "Open", "As a table", "Means over seeds", "100 more rows"]
+    return table([*heading, "Memory open, MB", "with the table, MB"], rows)
+
+
+def _costs(line: dict, name: str, count: int) -> str:
+    """Seconds, and computing alone: seconds in all and microseconds of a row."""
+    seconds, computing = line[name], line[f"{name}_cpu"]
+    return f"{seconds:.2f} s; {computing:.2f} s, {1e6 * computing / count:.0f} µs"
 
 
 def resume_table(folder: Path = LINES) -> str:
     """A grid that finds everything done."""
     resumed = [line for line in lines("load", folder) if line["part"] == "resume"]
-    rows = [[f"{line['size']:,}", f"{line['resume']:.2f}", f"{1e6 * line['resume'] / line['size']:.0f}"] for line in resumed]
-    return table(["Runs, all done", "Seconds to their table", "µs a run"], rows)
+    rows = [[f"{line['size']:,}", _costs(line, "resume", line["size"])] for line in resumed]
+    return table(["Runs, all done", "To their table"], rows)
 
 
 def machine(folder: Path = LINES) -> str:

@@ -89,7 +89,7 @@ def test_the_cost_of_a_row_is_flat():
             half = len(blocks) // 2
             if half >= 5:
                 assert sum(blocks[half:]) / len(blocks[half:]) < 1.5 * sum(blocks[:half]) / half, line
-    costs = {line["size"]: line["open"] / line["size"] for line in load if line["part"] == "open"}
+    costs = {line["size"]: line["open_cpu"] / line["size"] for line in load if line["part"] == "open"}
     assert costs[100_000] < 2 * costs[10_000]
 
 
