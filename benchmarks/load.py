@@ -80,9 +80,8 @@ def filled(path: Path, n: int) -> None:
     rows = templates()
     with writing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for i in range(n):
-            row = rows[i % len(rows)]
-            new = replace(Run.from_row(row), experiment="load", seed=1 + i)
-            file.write(json.dumps(row | {"experiment": "load", "seed": new.seed, "key": f"{i:016x}"}, sort_keys=True) + "\n")
+            new = {"experiment": "load", "seed": 1 + i, "key": f"{i:016x}"}
+            file.write(json.dumps(rows[i % len(rows)] | new, sort_keys=True) + "\n")
 
 
 # ---- what is measured: functions of (folder, size, workers) that return the fields of a line
