@@ -84,13 +84,13 @@ def grid_table(folder: Path = LINES) -> str:
     for line in lines("load", folder):
         if line["part"] == "grid":
             blocks = line["seconds_of_blocks"][1:]
-            per = 1000 * 1000 / line["block"]  # ms of a run from the seconds of a block
+            per = 1000 / line["block"]  # ms of a run from the seconds of a block
             half = len(blocks) // 2
-            means = [sum(part) / len(part) * per / 1000 for part in (blocks[:half] or blocks, blocks[half:])]
+            means = [sum(part) / len(part) * per if half else None for part in (blocks[:half], blocks[half:])]
             worker = f", {line['memory_worker_mb']:.0f} in a worker" if line["workers"] else ""
             rows.append(
                 [f"{line['size']:,}", line["workers"] or "none", f"{DISKS[line['disk']]} ({line['sync_ms']:.2f})"]
-                + [f"{line['per_second']:.0f}", *(f"{mean:.2f}" for mean in means), f"{line['memory_mb']:.0f}{worker}"]
+                + [f"{line['per_second']:.0f}", *("–" if mean is None else f"{mean:.2f}" for mean in means), f"{line['memory_mb']:.0f}{worker}"]
             )
     heading = ["Runs", "Workers", "Rows lie (ms until one is durable)", "Runs per second", "ms a run, first half"]
     return table([*heading, "ms a run, second half", "Memory, MB"], rows)

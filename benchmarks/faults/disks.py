@@ -62,7 +62,7 @@ def full_of_rows(folder: Path, rng: random.Random) -> dict:
 
 def out_of_names(folder: Path, rng: random.Random) -> dict:
     """No further file can be made, so that the next run cannot be claimed."""
-    return _rows(folder, f"size=1m,nr_inodes={rng.randint(6, 40)}")
+    return _rows(folder, f"size=1m,nr_inodes={rng.randint(2, 4)}")
 
 
 def read_only_rows(folder: Path, rng: random.Random) -> dict:
