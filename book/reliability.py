@@ -90,7 +90,8 @@ def grid_table(folder: Path = LINES) -> str:
             worker = f", {line['memory_worker_mb']:.0f} in a worker" if line["workers"] else ""
             rows.append(
                 [f"{line['size']:,}", line["workers"] or "none", f"{DISKS[line['disk']]} ({line['sync_ms']:.2f})"]
-                + [f"{line['per_second']:.0f}", *("–" if mean is None else f"{mean:.2f}" for mean in means), f"{line['memory_mb']:.0f}{worker}"]
+                + [f"{line['per_second']:.0f}", *("–" if mean is None else f"{mean:.2f}" for mean in means)]
+                + [f"{line['memory_mb']:.0f}{worker}"]
             )
     heading = ["Runs", "Workers", "Rows lie (ms until one is durable)", "Runs per second", "ms a run, first half"]
     return table([*heading, "ms a run, second half", "Memory, MB"], rows)

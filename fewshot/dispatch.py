@@ -156,7 +156,7 @@ class Dispatch:
         """Claim a run and hand it out, or note that another process is on it; True when its row is there already."""
         with ExitStack() as claim:
             try:
-                claim.enter_context(self.rows.lock(one.key, timeout=0))
+                claim.enter_context(self.rows.lock(one.key, timeout=0, once=True))
             except Timeout:
                 self.elsewhere.append(one)
                 return False
