@@ -29,6 +29,7 @@ MUST_SHOW = {
     "notebooks/method_table": "table",
     "notebooks/shot_curves": "img",
     "notebooks/training_time": "table",
+    "notebooks/speed": "img",
     "notebooks/lora_ablation": "img",
     "notebooks/base_to_new": "img",
     "notebooks/transfer": "img",
