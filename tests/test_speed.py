@@ -164,7 +164,7 @@ def test_figures_draw_the_numbers_of_the_rows():
     assert [patch.get_width() for patch in bars.patches] == [11, 3, 2]
     roof = figures.roofline(ROWS).axes[0]
     drawn = {(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in roof.lines if len(line.get_xdata()) == 1}
-    assert (5.0, 5e9) in drawn and (10.0, 5e9) in drawn  # CoOp's 5 GFLOP in 1 s, a tower's 10 GFLOP in 2 s, 1 GB each
+    assert (5.0, 5.0) in drawn and (10.0, 5.0) in drawn  # CoOp's 5 GFLOP in 1 s, a tower's 10 GFLOP in 2 s, 1 GB each
     stages = figures.ablation_bars(ROWS).axes[0]
     assert [patch.get_width() for patch in stages.patches] == [8, 2, 1]
     assert [text.get_text() for text in stages.texts] == ["8.00 s", "2.00 s  (4.00×)", "1.00 s  (2.00×)"]

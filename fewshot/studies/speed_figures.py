@@ -28,6 +28,7 @@ def ratio_bars(rows: pd.DataFrame, classes: int = 100):
     axis.axvline(1, color="#666666", linestyle=(0, (4, 3)), linewidth=1, zorder=0)
     axis.set(xscale="log", xlabel=f"times faster than the authors' computation, {classes} classes")
     axis.set(yticks=range(len(found)), yticklabels=[TITLES[m] for m in found["method"]])
+    _plain(axis.xaxis)
     axis.grid(axis="x", color=GRID)
     axis.grid(axis="y", visible=False)
     axis.invert_yaxis()
@@ -54,25 +55,27 @@ def roofline(rows: pd.DataFrame, classes: int = 100):
     for one in steps.itertuples():
         style, own = look(one.method), one.path == OURS
         axis.plot(
-            one.flops / one.bytes, one.flops / one.seconds, style.marker, color=style.colour, ms=8,
+            one.flops / one.bytes, one.flops / one.seconds / 1e9, linestyle="", marker=style.marker, color=style.colour, ms=8,
             mfc=style.colour if own else "none", label=TITLES[one.method] if own else None,
         )  # fmt: skip
     for one in towers.itertuples():
         axis.plot(
-            one.flops / one.bytes, one.flops / one.seconds, "s", color="black", ms=9 if one.tower == "vit" else 6,
+            one.flops / one.bytes, one.flops / one.seconds / 1e9, linestyle="", marker="s", color="black",
+            ms=9 if one.tower == "vit" else 6,
             mfc="black" if one.path == OURS else "none", label=TOWERS[one.tower] if one.path == OURS else None,
         )  # fmt: skip
     if len(points):
-        peak, bandwidth = points["peak_flops"].max(), points["bandwidth"].max()
+        peak, bandwidth = points["peak_flops"].max() / 1e9, points["bandwidth"].max() / 1e9
         low, high = (points["flops"] / points["bytes"]).min() / 2, max(2 * peak / bandwidth, 100)
         ridge = peak / bandwidth
         axis.plot([low, ridge, high], [low * bandwidth, peak, peak], color="#444444", linewidth=1.2, zorder=0)
         axis.plot([ridge, high], [0.6 * peak] * 2, color="#444444", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-        axis.text(high, 1.06 * peak, f"best matrix product, {peak / 1e9:.0f} GFLOP/s", ha="right", fontsize="small")
+        axis.text(high, 1.06 * peak, f"best matrix product, {peak:.0f} GFLOP/s", ha="right", fontsize="small")
         axis.text(high, 0.56 * peak, "60 %", ha="right", va="top", fontsize="small")
-        axis.text(low * 1.1, low * bandwidth * 1.6, f"copy, {bandwidth / 1e9:.0f} GB/s", fontsize="small", rotation=32)
+        axis.text(low * 1.1, low * bandwidth * 1.6, f"copy, {bandwidth:.0f} GB/s", fontsize="small", rotation=32)
         figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize="small")
-    axis.set(xscale="log", yscale="log", xlabel="operations per byte that operators move", ylabel="operations per second")
+    axis.set(xscale="log", yscale="log", xlabel="operations per byte that operators move", ylabel="GFLOP per second")
+    _plain(axis.xaxis, axis.yaxis)
     axis.grid(color=GRID)
     return _closed(figure, rows, "hollow: the authors' computation")
 
@@ -92,6 +95,7 @@ def ablation_bars(rows: pd.DataFrame):
         before = one.seconds
     labels = [("" if y == 0 else "+ ") + saving for y, saving in enumerate(found["saving"])]
     axis.set(xscale="log", xlabel="seconds per training step", yticks=range(len(found)), yticklabels=labels)
+    _plain(axis.xaxis)
     axis.grid(axis="x", color=GRID)
     axis.grid(axis="y", visible=False)
     axis.invert_yaxis()
@@ -127,6 +131,7 @@ def scaling(rows: pd.DataFrame):
             axis.set(xscale="log", yscale="log")
             axis.grid(color=GRID)
             _slope(axis)
+            _plain(axis.xaxis, axis.yaxis)
         axes[1, column].set_xlabel(what)
     axes[0, 0].set_ylabel("seconds per step")
     axes[1, 0].set_ylabel("peak memory of a step, MB")
@@ -153,6 +158,17 @@ def _slope(axis) -> None:
         return
     start = y0 * (y1 / y0) ** 0.25
     axis.plot([x0, x1], [start, start * x1 / x0], color="#BBBBBB", linewidth=1, zorder=0, scalex=False, scaley=False)
+
+
+def _plain(*axes) -> None:
+    """Plain numbers at the decades of an axis, and at 2 and 5 between them where there are few decades."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for axis in axes:
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _closed(figure, rows: pd.DataFrame, what: str = ""):
