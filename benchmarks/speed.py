@@ -31,7 +31,6 @@ FULL = "coop"  # the method whose reference is measured in full at 1000 classes,
 # methods whose reference is measured at other numbers of classes than the first two: without text in a step at all of
 # them, and with four prompts per class at fewer
 ON_BOTH = {"plotpp": (10, 37), **dict.fromkeys(("tip_adapter_f", "taskres", "lpplusplus"), TABLE)}
-CHUNK = {"plotpp": 250}  # classes at a time with 1000, where all at once do not fit into this memory
 
 
 def steps(bench: Bench, methods: list[str], quick: bool) -> None:
@@ -47,8 +46,7 @@ def steps(bench: Bench, methods: list[str], quick: bool) -> None:
             measure(bench, Case(method, classes, BATCH[method]), proven=classes == both[0])
         for classes in sorted({*TABLE} - {*both}):
             far = Case(method, classes, BATCH[method])
-            chunk = {"chunk": CHUNK[method]} if classes == 1000 and method in CHUNK else {}
-            measure(bench, replace(far, options=chunk), (OURS,))
+            measure(bench, far, (OURS,))
             for phase in ("train", "evaluate"):
                 continued(bench, phase, far, both)
 
