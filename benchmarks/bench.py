@@ -19,7 +19,7 @@ from steps import OURS, PATHS, REFERENCE, Case, Step, random_clip
 from fewshot.runs import hardware, versions
 from fewshot.studies.alone import _waited
 
-SHORT, LONG = 1.5, 15  # seconds of turns below which there are more, above which there are fewer
+SHORT, LONG = 1.5, 12  # seconds of turns below which there are more, above which there are fewer
 LOGITS, GRADIENTS = 1e-5, 1e-4  # how far the paths may be apart, relative to the largest entry
 
 
@@ -74,11 +74,11 @@ class Bench:
                 os.fsync(file.fileno())
         self.done[row["key"]] = row
 
-    def turns(self, works: dict[str, Callable[[], object]], least: int = 1) -> dict[str, list[float]]:
-        """Seconds of each work, turn by turn: `repeats` turns, more of short ones; `least` of those that take long."""
+    def turns(self, works: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+        """Seconds of each work, turn by turn: `repeats` turns, more of short ones and fewer of long ones."""
         times = {name: [] for name in works}
         start, turn, passed, waited = time.perf_counter(), 0, 0.0, _waited()
-        while turn < least or (turn < self.repeats and passed < LONG) or (turn < 5 * self.repeats and passed < SHORT):
+        while turn == 0 or (turn < self.repeats and passed < LONG) or (turn < 5 * self.repeats and passed < SHORT):
             with self.autocast():
                 for name, work in works.items():
                     times[name].append(seconds(work, self.device))
@@ -159,7 +159,7 @@ def measure(bench: Bench, case: Case, sides=PATHS, phases=("evaluate", "train"),
             found = {path: dict(result) if train else {"logits": result} for path, result in found.items()}
             shown = {name: apart(found[OURS], found[REFERENCE], limit, f"{name} of {case.key}")}
         del found
-        times = bench.turns({path: getattr(steps[path], phase) for path in sides}, least=2 if train else 1)
+        times = bench.turns({path: getattr(steps[path], phase) for path in sides})
         for path in sides:
             row = {"key": keys[phase, path], "kind": "step", "phase": phase, "path": path, **columns(case)}
             bench.store(row | spread(times[path]) | meters[path] | {"proof": shown})

@@ -211,10 +211,12 @@ def _line(rows: pd.DataFrame) -> str:
         return ""
     one = full.iloc[0]
     line = rows[(rows["kind"] == "step") & (rows["phase"] == "train") & (rows["path"] == REFERENCE)]
-    line = line[(line["method"] == one["method"]) & (line["classes"] == one["classes"])]
-    if line.empty:
+    line = line[(line["method"] == one["method"]) & line["scaled_from"].isna()].sort_values("classes")
+    if len(line) < 2:
         return ""
-    expected = line.iloc[0]["seconds"]
+    low, high = line.iloc[0], line.iloc[1]
+    slope = (high["seconds"] - low["seconds"]) / (high["classes"] - low["classes"])
+    expected = high["seconds"] + slope * (one["classes"] - high["classes"])
     return (
         f"The straight line says {number(expected)} s for {TITLES[one['method']]}'s reference at {one['classes']} classes; "
         f"measured in full it took {number(one['seconds'])} s ({100 * (one['seconds'] / expected - 1):+.0f} %)."
