@@ -155,6 +155,8 @@ def test_without_rows_every_view_is_empty_and_says_so():
     for table in (study.ratio_table(NOTHING), study.seconds_table(NOTHING), study.tower_table(NOTHING)):
         assert table.empty and "Not run." in table.caption
     assert study.projection_table(NOTHING).empty
+    assert study.or_nothing(study.ratio_table(NOTHING)).data == "Not run: there are no such rows."
+    assert study.or_nothing(study.ratio_table(ROWS)).loc[COOP, "100 classes"] == "11.0×"
     for draw in (figures.ratio_bars, figures.roofline, figures.ablation_bars, figures.scaling):
         assert draw(NOTHING) is not None
 

@@ -129,6 +129,13 @@ def tower_table(rows: pd.DataFrame) -> Table:
     return table
 
 
+def or_nothing(table: Table):
+    """The table as a notebook shows it, or a sentence where it has no line."""
+    from IPython.display import Markdown
+
+    return table if len(table) else Markdown("Not run: there are no such rows.")
+
+
 def percent(share: float) -> str:
     return "–" if share is None or math.isnan(share) else f"{100 * share:.0f} %"
 
