@@ -164,6 +164,7 @@ def measure(bench: Bench, case: Case, sides=PATHS, phases=("evaluate", "train"),
         # counting costs a long call nothing to speak of: it is not repeated
         long = {path: [meters[path]["counted_in"]] for path in sides if meters[path]["counted_in"] > LONG}
         short = {path: getattr(steps[path], phase) for path in sides if path not in long}
+        bench.waited = None
         times = (bench.turns(short) if short else {}) | long
         for path in sides:
             row = {"key": keys[phase, path], "kind": "step", "phase": phase, "path": path, **columns(case)}
