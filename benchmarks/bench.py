@@ -61,7 +61,7 @@ class Bench:
 
     def store(self, row: dict) -> None:
         """Append a row, durably, and say it."""
-        row = row | self.environment | {"load_average": round(os.getloadavg()[0], 2), "waited": self.waited}
+        row = self.environment | {"load_average": round(os.getloadavg()[0], 2), "waited": self.waited} | row
         said = f"{row['key']}: {row['seconds']:.4g} s" if "seconds" in row else row["key"]
         if row.get("flops"):
             row["peak_share"] = row["flops"] / row["seconds"] / row["peak_flops"]
@@ -89,9 +89,10 @@ class Bench:
 
     def counted(self, work: Callable[[], object]) -> tuple[dict, object]:
         """Operations, bytes, peak memory and seconds of one call, which also warms everything up; and what it returned."""
-        counts = []
+        counts, waited = [], _waited()
         with self.autocast(), Memory(self.device) as memory:
             took = seconds(lambda: counts.extend(count(work)), self.device)
+        self.waited = None if waited is None else round((_waited() - waited) / took, 4)
         flops, moved, found = counts
         return {"flops": flops, "bytes": moved, "memory": memory.peak, "counted_in": took}, found
 
@@ -150,12 +151,13 @@ def measure(bench: Bench, case: Case, sides=PATHS, phases=("evaluate", "train"),
     steps = {path: bench.step(case, path, inputs) for path in sides}
     for phase in phases:
         train = phase == "train"
-        meters, found = {}, {}
+        meters, found, waited = {}, {}, {}
         for path in sides:
             if train:
                 noted(bench, steps[path])
             work = steps[path].gradients if train else steps[path].evaluate
             meters[path], found[path] = bench.counted(work)
+            waited[path] = bench.waited
         if not alone and len(sides) == 2:
             name, limit = ("gradients", GRADIENTS) if train else ("logits", LOGITS)
             found = {path: dict(result) if train else {"logits": result} for path, result in found.items()}
@@ -164,10 +166,10 @@ def measure(bench: Bench, case: Case, sides=PATHS, phases=("evaluate", "train"),
         # counting costs a long call nothing to speak of: it is not repeated
         long = {path: [meters[path]["counted_in"]] for path in sides if meters[path]["counted_in"] > LONG}
         short = {path: getattr(steps[path], phase) for path in sides if path not in long}
-        bench.waited = None
         times = (bench.turns(short) if short else {}) | long
         for path in sides:
             row = {"key": keys[phase, path], "kind": "step", "phase": phase, "path": path, **columns(case)}
+            row["waited"] = waited[path] if path in long else bench.waited
             bench.store(row | spread(times[path]) | meters[path] | {"proof": shown})
 
 

@@ -62,7 +62,7 @@ def continued(bench: Bench, phase: str, case: Case, measured: tuple[int, int]) -
     far = (case.classes - measured[1]) / (measured[1] - measured[0])
     values = {name: high[name] + far * (high[name] - low[name]) for name in ("seconds", "flops", "bytes", "memory")}
     row = {"key": key, "kind": "step", "phase": phase, "path": REFERENCE, **columns(case), **values}
-    bench.store(row | {"scaled_from": measured, "proof": None})
+    bench.store(row | {"scaled_from": measured, "proof": None, "waited": None})
 
 
 def linearity(bench: Bench) -> None:

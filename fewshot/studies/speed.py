@@ -234,7 +234,9 @@ def _idle(rows: pd.DataFrame) -> str:
     waited = rows["waited"].dropna()
     if waited.empty:
         return ""
-    verdict = "the machine was idle otherwise" if waited.max() <= WAITED else "SOMETHING ELSE WAS RUNNING: trust ratios alone"
+    verdict = "the machine was idle otherwise"
+    if waited.max() > WAITED:
+        verdict = "SOMETHING ELSE WAS RUNNING, so seconds and ratios are rough"
     return (
         f"While they were timed, the steps waited for a processor for {100 * waited.median():.1f} % of their time (median; at "
         f"most {100 * waited.max():.1f} %): {verdict}."
