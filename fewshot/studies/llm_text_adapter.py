@@ -207,7 +207,7 @@ def statement(rows: pd.DataFrame, arm: str = TEXT) -> str:
             said.append(f"{what} at {', '.join(f'{one[0]} ({_interval(*one[1:])})' for one in numbers)}")
         toy = " (toy)" if _is_toy("", dataset) else ""
         line = f"{dataset}{toy}, shots: sentences {'; '.join(said)}"
-        lines.append(fill(line, 90, subsequent_indent="  ", break_on_hyphens=False))
+        lines.append(fill(line, 80, subsequent_indent="  ", break_on_hyphens=False))
     return "\n".join(lines) or "Nothing was run, so nothing can be said."
 
 

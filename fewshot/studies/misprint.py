@@ -103,7 +103,7 @@ def statement(rows: pd.DataFrame, datasets: Sequence[str], lengths: Sequence[int
         toy = " (toy)" if _is_toy("", name) else ""
         each = "; ".join(f"{what} after {', '.join(places)}" for what, places in said.items())
         lines.append(f"{name}{toy}, the corrected loss against the printed one: {each}.")
-    return "\n".join(fill(line, 90, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
+    return "\n".join(fill(line, 80, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
 
 
 def figure(rows: pd.DataFrame, datasets: Sequence[str], alone: str, lengths: Sequence[int] = LENGTHS):
@@ -180,7 +180,7 @@ def rule(rows: pd.DataFrame, lengths: Sequence[int] = LENGTHS) -> str:
     each = [f"{share(rows[rows['arm'] == label('swapped', steps)])} after {steps} steps" for steps in sorted(lengths)]
     found = enough(rows, lengths)
     told = "No length tried is enough." if found is None else f"The shortest after which all are: {found} steps."
-    return fill(f"Trainings that ended below the level: {', '.join(each)}. {told}", 90, break_on_hyphens=False)
+    return fill(f"Trainings that ended below the level: {', '.join(each)}. {told}", 80, break_on_hyphens=False)
 
 
 def course(history: Sequence[float], near_nothing: float, every: int = 50, title: str = ""):

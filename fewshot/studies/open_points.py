@@ -98,7 +98,7 @@ def statement(rows: pd.DataFrame) -> str:
             sides[one.against()].append(f"{arm} ({shown(one)})" if one.against() != "undecided" else arm)
     words = {"above": "Better than the default", "below": "Worse", "undecided": "Not told from the default"}
     lines = [f"{words[side]}: {', '.join(found)}." for side, found in sides.items() if found]
-    return "\n".join(fill(line, 90, subsequent_indent="  ", break_on_hyphens=False) for line in lines) or NOT_RUN
+    return "\n".join(fill(line, 80, subsequent_indent="  ", break_on_hyphens=False) for line in lines) or NOT_RUN
 
 
 def figure(rows: pd.DataFrame):

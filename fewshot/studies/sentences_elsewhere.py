@@ -121,7 +121,7 @@ def statement(rows: pd.DataFrame, datasets: Sequence[str], shots: Sequence[int] 
                 toy = " (toy)" if _is_toy("", name) else ""
                 each = "; ".join(f"{side} ({', '.join(places)})" for side, places in said.items()) or NOT_RUN
                 lines.append(f"{name}{toy}, {TITLES[method]}, {WORDS[words]} against the template: {each}.")
-    return "\n".join(fill(line, 90, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
+    return "\n".join(fill(line, 80, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
 
 
 def figure(rows: pd.DataFrame, datasets: Sequence[str], shots: Sequence[int] = SHOTS):
