@@ -24,7 +24,7 @@ def ratio_bars(rows: pd.DataFrame, classes: int = 100):
     for y, one in enumerate(found.itertuples()):
         axis.barh(y, one.ratio, 0.7, color=look(one.method).colour, hatch="////" if one.scaled else "", edgecolor="white")
         axis.plot(target(one.method, one.classes), y, "D", mfc="none", mec="#111111", mew=1.4, ms=7, zorder=4)
-        axis.text(1.015, y, f"{number(one.ratio)}×", transform=axis.get_yaxis_transform(), va="center", fontsize="small")
+        axis.text(1.015, y, f"{number(one.ratio)}×{'' if one.rested else '†'}", transform=axis.get_yaxis_transform(), va="center", fontsize="small")
     axis.axvline(1, color="#666666", linestyle=(0, (4, 3)), linewidth=1, zorder=0)
     axis.set(xscale="log", xlabel=f"times faster than the authors' computation, {classes} classes")
     axis.set(yticks=range(len(found)), yticklabels=[TITLES[m] for m in found["method"]])
@@ -35,7 +35,7 @@ def ratio_bars(rows: pd.DataFrame, classes: int = 100):
     diamond = plt.Line2D([], [], marker="D", mfc="none", mec="#111111", linestyle="", label="target")
     hatched = plt.Rectangle((0, 0), 1, 1, fc="#888888", ec="white", hatch="////", label="reference as a straight line")
     figure.legend(handles=[diamond, hatched], loc="outside lower center", ncols=2, frameon=False)
-    return _closed(figure, rows)
+    return _closed(figure, rows, "" if found["rested"].all() else "† disturbed: not held against the target")
 
 
 def roofline(rows: pd.DataFrame, classes: int = 100):
