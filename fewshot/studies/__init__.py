@@ -7,7 +7,7 @@ STUDIES names the experiments. The other modules here hold one idea each of an e
 halves, beyond_sixteen has crossings, lora_ablation has lora_figures, selection has optimism, statistics has ranks, rank_report,
 seed_noise, calibration and costs, tip_adapter_study has tip_curves and surface, training_time has alone and time_figures,
 llm_text_adapter has converted, misprint, open_points and sentences_elsewhere; method_table and transfer have one module. Several
-share differences and borrowed.
+share differences and borrowed. speed and speed_figures show what benchmarks/speed.py has measured.
 """
 
 from __future__ import annotations
