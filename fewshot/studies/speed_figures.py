@@ -24,7 +24,8 @@ def ratio_bars(rows: pd.DataFrame, classes: int = 100):
     for y, one in enumerate(found.itertuples()):
         axis.barh(y, one.ratio, 0.7, color=look(one.method).colour, hatch="////" if one.scaled else "", edgecolor="white")
         axis.plot(target(one.method, one.classes), y, "D", mfc="none", mec="#111111", mew=1.4, ms=7, zorder=4)
-        axis.text(1.015, y, f"{number(one.ratio)}×{'' if one.rested else '†'}", transform=axis.get_yaxis_transform(), va="center", fontsize="small")
+        times = f"{number(one.ratio)}×" + ("" if one.rested else "†")
+        axis.text(1.015, y, times, transform=axis.get_yaxis_transform(), va="center", fontsize="small")
     axis.axvline(1, color="#666666", linestyle=(0, (4, 3)), linewidth=1, zorder=0)
     axis.set(xscale="log", xlabel=f"times faster than the authors' computation, {classes} classes")
     axis.set(yticks=range(len(found)), yticklabels=[TITLES[m] for m in found["method"]])
