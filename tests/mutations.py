@@ -261,8 +261,8 @@ MUTATIONS = (
         ("test_taskres.py::test_the_optimiser_is_adam_with_decay_in_the_gradient",),
     ),
     Mutation(
-        "methods/tip_adapter.py", "torch.exp(beta * affinity - beta) @ votes",
-        "torch.exp(beta * affinity - beta) @ (votes / votes.sum(dim=0))",
+        "methods/tip_adapter.py", "index_add(1, self.labels, votes)",
+        "index_add(1, self.labels, votes / self.labels.bincount()[self.labels])",
         "Tip-Adapter: the votes of a class are averaged",
         parity("tip_adapter", "tip_adapter_f"),
     ),

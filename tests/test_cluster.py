@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from distributed import Client
 from test_runs import lines, made, same_weights, shared, some
@@ -82,7 +83,12 @@ def test_real_runs_give_the_rows_that_they_give_here(address, tmp_path):
     runs = grid("x", ["zero_shot", "tip_adapter", "coop"], ["toy/eurosat"], [1], [1], "smoke")
     here = run_grid(runs, tmp_path / "here.jsonl", progress=False).drop(columns=OWN)
     there = run_grid(runs, tmp_path / "there.jsonl", address, progress=False).drop(columns=OWN)
-    assert here.to_dict("records") == there[here.columns].to_dict("records") and len(here) == 3
+    assert len(here) == 3
+    # what was cached before may come from more threads and differ in its last digits (tests/test_determinism.py)
+    sums = ["nll", "reliability"]
+    assert here.drop(columns=sums).to_dict("records") == there[here.columns].drop(columns=sums).to_dict("records")
+    assert list(here["nll"]) == pytest.approx(list(there["nll"]), rel=1e-5)
+    assert np.allclose(here["reliability"].tolist(), there["reliability"].tolist(), rtol=1e-4, atol=1e-3)
 
 
 def test_the_command_and_the_notebooks_take_an_address(address, tmp_path, capsys):
