@@ -41,6 +41,7 @@ def output(inside: str) -> str:
 def test_a_sound_page_has_no_fault(tmp_path):
     (tmp_path / "curve.svg").write_text("<svg/>")
     table = "<table><tr><th>CoOp</th><td>61.2</td><td>not run</td></tr></table>"
+    table += "<table><tr><td>kills</td><td>50</td></tr><tr><td>full disks</td><td>not run</td></tr></table>"
     maths = "<span class='math'>\\(x^2\\)</span><pre>cost = '$$' # {glue:text}`x`</pre>"
     path = page(tmp_path, f"<h1 id='top'>T</h1><p>{WORDS}</p>{table}{maths}<img src='curve.svg'><a href='#top'>up</a>")
     assert list(check.page_faults("book/x", path)) == [] and list(check.target_faults(path)) == []
