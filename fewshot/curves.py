@@ -231,3 +231,13 @@ def _published_points(published: pd.DataFrame, method: str, dataset: str, shots:
     name = dataset.removeprefix("toy/")
     part = published[(published["method"] == method) & (published["dataset"] == name) & (published["classes"] == "all")]
     return part[part["shots"].isin(shots)].drop_duplicates("shots")
+
+
+def closed(figure, rows: pd.DataFrame, what: str):
+    """The finished figure, with where its rows are from and `what` there is to see above it."""
+    import matplotlib.pyplot as plt
+
+    title = "; ".join(filter(None, (_origin(rows, short=True), what)))
+    figure.suptitle(title, fontsize="small", color="#444444")
+    plt.close(figure)
+    return figure

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fewshot import published
-from fewshot.curves import GRID, SIZES, WIDTH, ZERO_SHOT, look
+from fewshot.curves import GRID, SIZES, WIDTH, ZERO_SHOT, closed, look
 from fewshot.data.catalogue import known_as
 from fewshot.errors import FewshotError
 from fewshot.grids import grid
@@ -357,9 +357,7 @@ def slopes(rows: pd.DataFrame, labels: Sequence[str]):
         axis.set_ylabel("points over zero-shot")
     axes[0][0].set(xlim=(-0.35, 1.35), xticks=[0, 1], xticklabels=HALVES)
     what = "grey: a data set, mean over the seeds; bars: 95 % interval over the data sets"
-    figure.suptitle(f"{_origin(rows, short=True)}; {what}".strip("; "), fontsize="small", color="#444444")
-    plt.close(figure)
-    return figure
+    return closed(figure, rows, what)
 
 
 def losses(rows: pd.DataFrame, labels: Sequence[str]):

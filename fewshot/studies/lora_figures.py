@@ -7,8 +7,8 @@ from itertools import product
 
 import pandas as pd
 
-from fewshot.curves import GRID, WIDTH
-from fewshot.report import NOT_RUN, _origin, use_style
+from fewshot.curves import GRID, WIDTH, closed
+from fewshot.report import NOT_RUN, use_style
 from fewshot.studies.lora_ablation import DEFAULT, OWN, cells, label, places
 
 # marker and colour of an encoder: told apart without colour as well
@@ -63,7 +63,7 @@ def heat_maps(
         if i % across == 0:
             axis.set_ylabel(names[0], fontsize="small")
         axis.grid(visible=False)
-    return _closed(figure, rows, "mean ± standard deviation over the seeds; framed: the authors' own")
+    return closed(figure, rows, "mean ± standard deviation over the seeds; framed: the authors' own")
 
 
 def _floor(means: pd.DataFrame) -> float:
@@ -128,7 +128,7 @@ def bars(rows: pd.DataFrame, arms: Mapping[str, str], datasets: Sequence[str], w
         title=what,
         fontsize="small",
     )
-    return _closed(figure, rows, "mean; bars of error: one standard deviation over the seeds")
+    return closed(figure, rows, "mean; bars of error: one standard deviation over the seeds")
 
 
 def rank_curves(rows: pd.DataFrame, ranks: Sequence[int], datasets: Sequence[str]):
@@ -152,7 +152,7 @@ def rank_curves(rows: pd.DataFrame, ranks: Sequence[int], datasets: Sequence[str
     axis.set(xlabel="rank (dashed: the authors' own)", ylabel="accuracy in percent")
     axis.grid(color=GRID)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, handlelength=3.2)
-    return _closed(figure, rows, "q, k, v of both encoders; bars: one standard deviation over the seeds")
+    return closed(figure, rows, "q, k, v of both encoders; bars: one standard deviation over the seeds")
 
 
 def accuracy_against_numbers(rows: pd.DataFrame, labels: Sequence[str], datasets: Sequence[str]):
@@ -185,13 +185,4 @@ def accuracy_against_numbers(rows: pd.DataFrame, labels: Sequence[str], datasets
     axis.set(xlabel="numbers learned", ylabel=f"accuracy in percent, {places(datasets)[0]}")
     axis.grid(color=GRID)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
-    return _closed(figure, rows, "a point per setting; bars: one standard deviation over the seeds")
-
-
-def _closed(figure, rows: pd.DataFrame, what: str):
-    import matplotlib.pyplot as plt
-
-    title = "; ".join(filter(None, (_origin(rows, short=True), what)))
-    figure.suptitle(title, fontsize="small", color="#444444")
-    plt.close(figure)
-    return figure
+    return closed(figure, rows, "a point per setting; bars: one standard deviation over the seeds")

@@ -6,9 +6,9 @@ import math
 
 import pandas as pd
 
-from fewshot.curves import GRID, SIZES, WIDTH, look
+from fewshot.curves import GRID, SIZES, WIDTH, closed, look
 from fewshot.methods import get_method
-from fewshot.report import _origin, use_style
+from fewshot.report import use_style
 from fewshot.studies.training_time import number, unit
 
 
@@ -48,7 +48,7 @@ def time_bars(found: pd.DataFrame, rows: pd.DataFrame):
     hatched = dict(fc="#888888", ec="white", hatch="////")
     legend.append(plt.Rectangle((0, 0), 1, 1, **hatched, label="the image encoder runs in every step"))
     figure.legend(handles=legend, loc="outside lower center", ncols=2, frameon=False)
-    return _closed(figure, rows, "bars of error: one standard deviation over the seeds")
+    return closed(figure, rows, "bars of error: one standard deviation over the seeds")
 
 
 def accuracy_against_time(found: pd.DataFrame, rows: pd.DataFrame):
@@ -70,13 +70,4 @@ def accuracy_against_time(found: pd.DataFrame, rows: pd.DataFrame):
     axis.grid(color=GRID)
     if len(found):
         figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize="small")
-    return _closed(figure, rows, "bars: one standard deviation over the seeds")
-
-
-def _closed(figure, rows: pd.DataFrame, what: str):
-    import matplotlib.pyplot as plt
-
-    title = "; ".join(filter(None, (_origin(rows, short=True), what)))
-    figure.suptitle(title, fontsize="small", color="#444444")
-    plt.close(figure)
-    return figure
+    return closed(figure, rows, "bars: one standard deviation over the seeds")
