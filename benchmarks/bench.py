@@ -17,7 +17,7 @@ from reference import reference
 from steps import OURS, PATHS, REFERENCE, Case, Step, random_clip
 
 from fewshot.runs import hardware, versions
-from fewshot.studies.alone import _waited
+from fewshot.studies.alone import seconds_waited, share_waited
 
 SHORT, LONG = 1.5, 8  # seconds of turns below which there are more, above which there are fewer
 LOGITS, GRADIENTS = 1e-5, 1e-4  # how far the paths may be apart, relative to the largest entry
@@ -77,22 +77,22 @@ class Bench:
     def turns(self, works: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
         """Seconds of each work, turn by turn: `repeats` turns, more of short ones and fewer of long ones."""
         times = {name: [] for name in works}
-        start, turn, passed, waited = time.perf_counter(), 0, 0.0, _waited()
+        start, turn, passed, waited = time.perf_counter(), 0, 0.0, seconds_waited()
         while turn == 0 or (turn < self.repeats and passed < LONG) or (turn < 5 * self.repeats and passed < SHORT):
             with self.autocast():
                 for name, work in works.items():
                     times[name].append(seconds(work, self.device))
             turn += 1
             passed = time.perf_counter() - start
-        self.waited = None if waited is None else round((_waited() - waited) / passed, 4)
+        self.waited = share_waited(waited, passed)
         return times
 
     def counted(self, work: Callable[[], object]) -> tuple[dict, object]:
         """Operations, bytes, peak memory and seconds of one call, which also warms everything up; and what it returned."""
-        counts, waited = [], _waited()
+        counts, waited = [], seconds_waited()
         with self.autocast(), Memory(self.device) as memory:
             took = seconds(lambda: counts.extend(count(work)), self.device)
-        self.waited = None if waited is None else round((_waited() - waited) / took, 4)
+        self.waited = share_waited(waited, took)
         flops, moved, found = counts
         return {"flops": flops, "bytes": moved, "memory": memory.peak, "counted_in": took}, found
 

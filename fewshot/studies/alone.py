@@ -70,9 +70,9 @@ def _alone(one: Run) -> dict:
             import sklearn.linear_model  # noqa: F401  (it would be imported by the fit)
         seen = _counting(cls)
         load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-        start, waited = time.perf_counter(), _waited()
+        start, waited = time.perf_counter(), seconds_waited()
         row = run(one, fit)
-        share = None if waited is None else round((_waited() - waited) / (time.perf_counter() - start), 4)
+        share = share_waited(waited, time.perf_counter() - start)
         row |= seen | {"n_classes": len(kept["model"].classnames), "seconds_text": _seconds_text(**kept)}
         row |= {"load": load, "waited": share}
     if row["peak_memory_of"].startswith("process") and (peak := _own_peak()) is not None:
@@ -110,7 +110,12 @@ def _seconds_text(model: Method, test, clock: Callable[[], float]) -> float | No
     return round(statistics.median(seconds), 5)
 
 
-def _waited() -> float | None:
+def share_waited(before: float | None, passed: float) -> float | None:
+    """Share of the `passed` seconds for which this thread has waited since `before`, a count of seconds_waited."""
+    return None if before is None else round((seconds_waited() - before) / passed, 4)
+
+
+def seconds_waited() -> float | None:
     """Seconds for which this thread could have run and another one had its processor."""
     try:
         return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
