@@ -584,17 +584,23 @@ class TextTower(Tower):
         """How many of the K prompts the budget holds, at least one; 0: all, or nothing is kept for a way back."""
         if not torch.is_grad_enabled():
             return 0
-        groups, k, s, _ = suffix.shape
+        groups, k, longest, _ = suffix.shape
         p = 0 if prefix is None else prefix.shape[1]
-        s = known.mean - p if self.packs else s
-        cost = groups * self.held(s, p, adapters is not None) * suffix.element_size()
+        s = known.mean - p if self.packs else longest
+        cost = groups * self.held(s, longest, p, adapters is not None) * suffix.element_size()
         budget = default_budget(suffix.device) if self.budget is None else self.budget
         return 0 if k * cost <= budget else max(1, int(budget // cost))
 
-    def held(self, s: float, p: int, adapted: bool) -> float:
-        """Numbers that a prompt of s positions (on average) behind a prefix of p leaves for the way back, about."""
-        widths = HELD + (HELD_ADAPTED if adapted else 0)
-        return len(self.blocks) * s * (widths * self.width + 2 * self.blocks[0].heads * (p + s))
+    def held(self, s: float, longest: int, p: int, adapted: bool) -> float:
+        """Numbers that a prompt of s positions leaves for the way back, about, where the longest has `longest`.
+
+        A position leaves the inputs of both layer norms and of the activation (2 + 4 widths), and with low-rank branches
+        under dropout three masks and three inputs more (6). Attention is padded: q, k, v, and its result where the kernel
+        keeps it, or behind a prefix of p positions its weights, whole and in the two parts.
+        """
+        packed = s * self.width * (12 if adapted else 6)
+        padded = longest * (3 * self.width + (2 * self.blocks[0].heads * (p + longest) if p else self.width))
+        return len(self.blocks) * (packed + padded)
 
     def _about(self, eot: Tensor) -> Known:
         if eot not in self._known:
@@ -696,9 +702,6 @@ class TextTower(Tower):
         return self._head(x)
 
 
-# widths of numbers that a block leaves for the way back at each position: the inputs of both layer norms, q, k, v and the
-# input of the activation (4); with low-rank branches under dropout, three masks and three inputs more
-HELD, HELD_ADAPTED = 9, 6
 BUDGET = 4 * 2**30
 
 
