@@ -153,6 +153,8 @@ def test_the_stop_is_tested_after_both_updates_and_counts_every_change():
     assert torch.allclose(plan, torch.einsum("bm,bmn,bn->bmn", r, kernel, c), atol=1e-7)
     assert sinkhorn(kernel, 3)[1] == 3
     assert sinkhorn(kernel, 100, 1e9)[1] == 1
+    seldom, same = sinkhorn(kernel, look=7)  # as on a GPU: iterations made too many change nothing
+    assert same == count and torch.equal(seldom, plan)
 
 
 def test_the_score_is_the_sum_over_the_plan_and_the_plan_is_a_constant():
