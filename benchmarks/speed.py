@@ -7,7 +7,7 @@ of the machine's matrix-product peak measured in the same run. A line that is th
 interrupted run goes on.
 
     --quick               few classes and repeats: is everything in order? Its numbers mean nothing
-    --only coop,maple     some methods; --parts steps,towers,ablation,scaling: some parts
+    --only coop,maple     some methods; --parts steps,towers,ablation,scaling,linearity,together: some parts
     --device cuda         a GPU; --precision bf16: autocast on both paths, proven in fp32 before
 
 Leave the machine alone meanwhile. Where the reference takes minutes it is measured at two smaller numbers of classes and
@@ -24,6 +24,7 @@ from pathlib import Path
 import parts
 import torch
 from bench import GRADIENTS, Bench, apart, columns, measure, noted
+from heads import together
 from meters import spread
 from steps import BATCH, OURS, REFERENCE, SMALL, Case
 
@@ -84,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=Path, metavar="FILE", help="append here and skip what is there")
     parser.add_argument("--only", default=",".join(BATCH), metavar="METHODS")
-    parser.add_argument("--parts", default="steps,towers,ablation,scaling,linearity", metavar="PARTS")
+    parser.add_argument("--parts", default="steps,towers,ablation,scaling,linearity,together", metavar="PARTS")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--repeats", type=int, default=3)
@@ -101,6 +102,8 @@ def main() -> None:
             steps(bench, methods, asked.quick)
         elif part == "linearity" and not asked.quick and FULL[0] in methods:
             linearity(bench)
+        elif part == "together":
+            together(bench, asked.quick)
         elif part in ("towers", "ablation", "scaling"):
             getattr(parts, part)(bench, asked.quick)
         print(f"-- {part}: {time.perf_counter() - start:.0f} s", flush=True)

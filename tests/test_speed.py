@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -161,13 +162,36 @@ def test_shares_of_the_notebooks_add_up(tmp_path):
 
 def test_without_rows_every_view_is_empty_and_says_so():
     assert study.ratios(NOTHING).empty and study.statement(NOTHING) == ["Nothing was measured."]
-    for table in (study.ratio_table(NOTHING), study.seconds_table(NOTHING), study.tower_table(NOTHING)):
+    tables = (study.ratio_table, study.seconds_table, study.tower_table, study.together_table)
+    for table in (make(NOTHING) for make in tables):
         assert table.empty and "Not run." in table.caption
-    assert study.projection_table(NOTHING).empty
+    assert study.projection_table(NOTHING).empty and study.book_table(Path("nowhere.jsonl")).empty
     assert study.or_nothing(study.ratio_table(NOTHING)).data == "Not run: there are no such rows."
     assert study.or_nothing(study.ratio_table(ROWS)).loc[COOP, "100 classes"] == "11.0×"
     for draw in (figures.ratio_bars, figures.roofline, figures.ablation_bars, figures.scaling):
         assert draw(NOTHING) is not None
+
+
+def test_small_heads_show_both_ways_and_how_far_they_end_apart():
+    some = {"kind": "together", "phase": None, "options": {"runs": 9, "steps": 200}, "proof": {"weights": 3e-6}}
+    lines = [row("taskres", 37, path, s, **some) for path, s in (("reference", 6.0), ("ours", 1.5))]
+    lines += [row("tip_adapter_f", 37, "reference", 6.0, **some)]  # the other way is missing
+    table = study.together_table(pd.DataFrame(lines))
+    assert list(table.index) == [TITLES["taskres"]]
+    assert list(table.iloc[0]) == ["9", "200", "6.00", "1.50", "4.00×", "3e-06"]
+
+
+def test_the_books_time_is_shown_by_commit_and_notebook(tmp_path):
+    common = {"cores": 2, "hardware": "A processor, 2 threads"}
+    after = {"commit": "b", "of": "2026-02-01", "seconds": 50.0, "pages": 9.0, "notebooks": {"one": 30.0, "two": 10.0}} | common
+    before = {"commit": "a", "of": "2026-01-01", "seconds": 90.0, "pages": 12.0, "notebooks": {"one": 70.0}} | common
+    (tmp_path / "b.jsonl").write_text(f"{json.dumps(after)}\n{json.dumps(before)}\n")
+    table = study.book_table(tmp_path / "b.jsonl")
+    assert list(table.columns) == ["a, 2026-01-01", "b, 2026-02-01"]
+    assert list(table.loc["one"]) == ["70.0 (100 %)", "30.0 (75 %)"]
+    assert list(table.loc["two"]) == ["not there yet", "10.0 (25 %)"]
+    assert list(table.loc["in all, on the clock"]) == ["90.0", "50.0"]
+    assert "A processor." in table.caption
 
 
 def test_figures_draw_the_numbers_of_the_rows():

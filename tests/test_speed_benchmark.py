@@ -1,15 +1,19 @@
 """The benchmark's reference path is the authors' computation: other work, the same numbers, and it is counted right."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from bench import Bench, apart, columns, measure, proof
+from heads import together
 from meters import Memory, count
 from reference import PlainText, joined, reference
 from speed import continued
 from steps import BATCH, OURS, PATHS, REFERENCE, SMALL, Case, Step, random_clip
+
+from fewshot.methods import METHODS, get_method
 
 CPU = torch.device("cpu")
 
@@ -132,6 +136,19 @@ def test_a_straight_line_through_two_measurements(bench):
     row = bench.done[f"train {far.key} {REFERENCE}"]
     assert row["seconds"] == pytest.approx(2001) and row["flops"] == pytest.approx(1000)
     assert row["scaled_from"] == (37, 100) and row["proof"] is None and columns(far).items() <= row.items()
+
+
+def test_small_heads_in_a_stack_are_timed_beside_the_same_runs_in_turn(bench, tmp_path):
+    bench.rows = tmp_path / "r.jsonl"
+    try:
+        together(bench, quick=True)
+    finally:
+        bench.rows, bench.done = None, {}
+    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert {(row["method"], row["path"]) for row in rows} == {
+        (name, path) for name in METHODS if get_method(name).head for path in PATHS
+    }
+    assert all(row["options"]["runs"] == 9 and 0 <= row["proof"]["weights"] < 1e-3 and row["seconds"] > 0 for row in rows)
 
 
 def test_joined_writes_each_prefix_before_its_suffixes():

@@ -67,9 +67,9 @@ def _struck(folder: Path, rng: random.Random, victim: int) -> dict:
         await_(path, **when)
         struck = processes[victim].poll() is None and process.is_alive()
         os.kill(processes[victim].pid, signal.SIGKILL)
+        before = whole(path)
         said = answers.get()
         process.join()
-    before = whole(path)
     shared(path)
     return when | {"struck": struck, "said": said} | judged(path, before, EXPECTED)
 

@@ -25,9 +25,9 @@ def shared(path: Path, **more):
     return run_grid(runs(), path, progress=False, run_one=quick, stamp_of=same_stamp, **more)
 
 
-def moment(rng: random.Random) -> dict:
-    """When to strike: so many rows are stored, and so many seconds more have gone."""
-    return {"at_rows": rng.randrange(SIZE - 5), "then_s": round(rng.uniform(0, 0.02), 4)}
+def moment(rng: random.Random, n: int = 1) -> dict:
+    """When to strike: so many rows are stored, and so many seconds more have gone; sooner where n processes make them."""
+    return {"at_rows": rng.randrange(SIZE - 5 - n), "then_s": round(rng.uniform(0, 0.02 / n), 4)}
 
 
 def await_(path: Path, at_rows: int, then_s: float) -> None:
@@ -107,10 +107,9 @@ def worker(folder: Path, rng: random.Random) -> dict:
     process = started(_say, answers, path, pids)
     workers = _there(pids, 2)
     await_(path, **when)
-    struck = _kill(workers[rng.randrange(2)])
+    struck, before = _kill(workers[rng.randrange(2)]), whole(path)
     said = answers.get()
     process.join()
-    before = whole(path)
     shared(path)
     return when | {"struck": struck, "said": said} | judged(path, before, EXPECTED)
 
@@ -147,15 +146,15 @@ def _kill(pid: int) -> bool:
 
 
 def several(folder: Path, rng: random.Random, n: int) -> dict:
-    """n processes run the same grid on one file at once, and one of them is killed."""
-    path, when = folder / "r.jsonl", moment(rng)
+    """n processes run the same grid on one file at once, and one of them is killed; the others go on to the end."""
+    path, when = folder / "r.jsonl", moment(rng, n)
     processes = [started(shared, path) for _ in range(n)]
     await_(path, **when)
     victim = processes[rng.randrange(n)]
     victim.kill()
+    before = whole(path)
     for process in processes:
         process.join()
-    before = whole(path)
     shared(path)
     return when | {"struck": victim.exitcode == -signal.SIGKILL} | judged(path, before, EXPECTED)
 

@@ -1,7 +1,8 @@
 """Seconds of a step beside the authors' computation: tables and sentences from the rows of benchmarks/speed.py.
 
 A row is one path of one measurement (`kind`): a training step or an evaluation pass ("step"), an encoder by itself
-("tower"), a saving of the ablation ("ablation"), or the one check of the straight line ("linearity").
+("tower"), a saving of the ablation ("ablation"), the one check of the straight line ("linearity"), or small heads fitted
+in turn or as one ("together").
 """
 
 from __future__ import annotations
@@ -142,6 +143,26 @@ def tower_table(rows: pd.DataFrame) -> Table:
     return table
 
 
+def together_table(rows: pd.DataFrame) -> Table:
+    """Small heads fitted one after the other and as one stack: seconds of all runs, and how far the weights end apart."""
+    lines, own = {}, rows[rows["kind"] == "together"]
+    for method, group in own.groupby("method", sort=False):
+        sides = group.set_index("path")
+        if not {OURS, REFERENCE} <= set(sides.index):
+            continue
+        one, apart = sides.loc[OURS], sides.loc[REFERENCE, "seconds"]
+        lines[TITLES[method]] = {
+            "runs": str(one["options"]["runs"]), "steps of each": str(one["options"]["steps"]), "s, in turn": number(apart),
+            "s, as one": number(one["seconds"]), "times faster": f"{number(apart / one['seconds'])}×",
+            "largest difference": f"{one['proof']['weights']:.0e}",
+        }  # fmt: skip
+    table = Table(pd.DataFrame.from_dict(lines, orient="index"))
+    table.index.name = "method"
+    table.caption = "Toy CLIP, 4 shots, three draws with three learning rates each, medians. Largest difference: of a trained "
+    table.caption += f"weight, relative to the largest entry of its tensor. {_machine(rows)}."
+    return table
+
+
 def or_nothing(table: Table):
     """The table as a notebook shows it, or a sentence where it has no line."""
     from IPython.display import Markdown
@@ -157,12 +178,15 @@ def origin(rows: pd.DataFrame) -> str:
     """Where and when the rows were measured."""
     if rows.empty:
         return "Not run."
-    one = rows.iloc[-1]
-    days = sorted(set(rows["date"]))
+    return f"ViT-B/16 with random weights, {rows.iloc[-1]['precision']}, {_machine(rows)}."
+
+
+def _machine(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return "Not run"
+    one, days = rows.iloc[-1], sorted(set(rows["date"]))
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    return (
-        f"ViT-B/16 with random weights, {one['precision']}, {one['hardware']}, PyTorch {one['versions']['torch']}, {when}."
-    )
+    return f"{one['hardware']}, PyTorch {one['versions']['torch']}, {when}"
 
 
 # sentences
@@ -322,6 +346,27 @@ def projection_table(rows: pd.DataFrame) -> Table:
     table.caption = "PROJECTED, not run: 16-shot ImageNet as measured seconds of a step times the number of steps. – : pictures "
     table.caption += "are encoded within the step. PLOT++: both stages at the price of the second, which is the dearer. "
     table.caption += f"Published: CLIP-LoRA, table 1, one A100, the authors' code. GPU: not run. {origin(rows)}"
+    return table
+
+
+def book_table(path: Path | None = None) -> Table:
+    """Seconds of `make book` from nothing at several commits, the oldest first, from the lines of benchmarks/book.py."""
+    path = path or results_folder() / "speed" / "book.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    lines.sort(key=lambda line: line["of"])
+    found = {}
+    for line in lines:
+        parts = {"in all, on the clock": line["seconds"], "the pages": line["pages"]}
+        parts |= dict(sorted(line["notebooks"].items(), key=lambda item: -item[1]))
+        of = sum(line["notebooks"].values())
+        for name, seconds in parts.items():
+            share = f" ({100 * seconds / of:.0f} %)" if name in line["notebooks"] else ""
+            found.setdefault(name, {})[f"{line['commit']}, {line['of']}"] = number(seconds) + share
+    table = Table(pd.DataFrame.from_dict(found, orient="index").fillna("not there yet"))
+    table.index.name = "seconds"
+    where = f" {lines[-1]['cores']} cores, {lines[-1]['hardware'].split(',')[0]}." if lines else ""
+    table.caption = "`make book` in a fresh clone with an empty cache, packages installed before: seconds, and each notebook's "
+    table.caption += f"share of all notebooks; two run at a time.{where}"
     return table
 
 
