@@ -35,6 +35,7 @@ MUST_SHOW = {
     "notebooks/transfer": "img",
     "notebooks/tip_adapter_study": "img",
     "notebooks/selection": "img",
+    "notebooks/beyond_sixteen": "img",
     "notebooks/statistics": "img",
     "notebooks/claims": "img",
     "notebooks/llm_text_adapter": "table",

@@ -153,7 +153,7 @@ class TaskRes(Method):
         return 100 if self.shots is not None and self.shots <= 4 else 200
 
     def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=self.peak_lr, weight_decay=self.config.weight_decay)
+        return torch.optim.Adam(self.parameters(), lr=self.peak_lr, weight_decay=self.config.weight_decay, fused=True)
 
     def lr(self, step: int, steps: int, per_epoch: int) -> float:
         return coop_lr(self.peak_lr, step // per_epoch, -(-steps // per_epoch))
