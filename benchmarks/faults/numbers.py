@@ -99,20 +99,20 @@ def memory(folder: Path, rng: random.Random) -> dict:
 def _crowded(most: int) -> dict:
     import torch
 
-    from fewshot.prompts import Prompts
+    from fewshot.clip import TextTower
 
     torch.set_num_threads(1)
     one = next(one for one in REAL if one.method == "coop")
     expected = run(one)
-    plain, tried = Prompts._run, []
+    plain, tried = TextTower.run, []
 
-    def small(self, context, rows, *rest):
-        tried.append(len(self.eot[rows]))
+    def small(self, prefix, suffix, eot, **rest):
+        tried.append(len(suffix))
         if tried[-1] > most:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return plain(self, context, rows, *rest)
+        return plain(self, prefix, suffix, eot, **rest)
 
-    Prompts._run = small
+    TextTower.run = small
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         row = run(one)
