@@ -153,13 +153,6 @@ def test_towers_are_shown_with_their_share():
     assert table.loc["ViT, 8 pictures, forward", "s, ours"] == "0.800"
 
 
-def test_shares_of_the_notebooks_add_up(tmp_path):
-    stage = tmp_path / "timings.json"
-    assert study.shares(stage).empty
-    stage.write_text(json.dumps({"notebooks": {"a": {"seconds": 30.0}, "b": {"seconds": 10.0}}}))
-    assert study.shares(stage).to_dict("list") == {"notebook": ["a", "b"], "seconds": [30, 10], "share": [0.75, 0.25]}
-
-
 def test_without_rows_every_view_is_empty_and_says_so():
     assert study.ratios(NOTHING).empty and study.statement(NOTHING) == ["Nothing was measured."]
     tables = (study.ratio_table, study.seconds_table, study.tower_table, study.together_table)

@@ -82,7 +82,7 @@ def ratio_table(rows: pd.DataFrame, phase: str = "train") -> Table:
     lines, marks = {}, {}
     for method, group in found.groupby("method", sort=False):
         title = TITLES[method]
-        lines[title] = {"batch": "all" if method == "lpplusplus" else str(group["batch"].iloc[0])}
+        lines[title] = {"batch": "all" if method == "lpplusplus" else f"{group['batch'].iloc[0]:g}"}
         for one in group.itertuples():
             name = f"{one.classes} classes"
             lines[title][name] = f"{number(one.ratio)}×" + ("*" if one.scaled else "") + ("" if one.rested else "†")
@@ -154,7 +154,7 @@ def together_table(rows: pd.DataFrame) -> Table:
         lines[TITLES[method]] = {
             "runs": str(one["options"]["runs"]), "steps of each": str(one["options"]["steps"]), "s, in turn": number(apart),
             "s, as one": number(one["seconds"]), "times faster": f"{number(apart / one['seconds'])}×",
-            "largest difference": f"{one['proof']['weights']:.0e}",
+            "largest difference": f"{one['proof']['weights']:.0e}" if one["proof"]["weights"] else "0",
         }  # fmt: skip
     table = Table(pd.DataFrame.from_dict(lines, orient="index"))
     table.index.name = "method"
@@ -368,11 +368,3 @@ def book_table(path: Path | None = None) -> Table:
     table.caption = "`make book` in a fresh clone with an empty cache, packages installed before: seconds, and each notebook's "
     table.caption += f"share of all notebooks; two run at a time.{where}"
     return table
-
-
-def shares(timings: Path) -> pd.DataFrame:
-    """Seconds of each notebook in the last building of the book, from `timings.json` of its stage, the longest first."""
-    stored = json.loads(timings.read_text(encoding="utf-8")) if timings.exists() else {}
-    found = [(name, one["seconds"]) for name, one in stored.get("notebooks", {}).items() if "seconds" in one]
-    frame = pd.DataFrame(found, columns=["notebook", "seconds"]).sort_values("seconds", ascending=False, ignore_index=True)
-    return frame.assign(share=frame["seconds"] / frame["seconds"].sum())
