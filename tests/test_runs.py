@@ -272,7 +272,12 @@ def start(tmp_path, n: int, seconds: float, log: str = "log") -> subprocess.Pope
     code = SCRIPT.format(
         tests=str(Path(__file__).parent), log=str(tmp_path / log), n=n, seconds=seconds, path=str(tmp_path / "r.jsonl")
     )
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c)
+
+
+def hears_ctrl_c() -> None:
+    """Where the tests run in the background of a shell, they and their children ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for_rows(path: Path, n: int) -> None:
@@ -321,7 +326,9 @@ if __name__ == "__main__":
 def test_ctrl_c_at_the_terminal_lets_workers_finish_the_run_under_way_and_stops(tmp_path):
     path, script = tmp_path / "r.jsonl", tmp_path / "script.py"
     script.write_text(POOL.format(tests=str(Path(__file__).parent), path=str(path)))
-    process = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, script], stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hears_ctrl_c
+    )
     wait_for_rows(path, 5)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the parent and its workers
     _, message = process.communicate(timeout=60)
