@@ -100,7 +100,20 @@ class Bench:
             took = seconds(lambda: counts.extend(count(work)), self.device)
         self.waited = share_waited(waited, took)
         flops, moved, found = counts
-        return {"flops": flops, "bytes": moved, "memory": memory.peak, "counted_in": took}, found
+        meters = {"flops": flops, "bytes": moved, "memory": memory.peak, "counted_in": took}
+        return meters | {"waited": self.waited}, found
+
+    def timed(self, works: dict[str, Callable[[], object]], meters: dict[str, dict]) -> dict[str, list[float]]:
+        """Seconds of each work in turns; counting costs a long call nothing to speak of, so that is not repeated.
+
+        What the turns waited for a processor goes to the meters of those that took part.
+        """
+        long = {name: [meters[name]["counted_in"]] for name in works if meters[name]["counted_in"] > LONG}
+        short = {name: work for name, work in works.items() if name not in long}
+        times = (self.turns(short) if short else {}) | long
+        for name in short:
+            meters[name]["waited"] = self.waited
+        return times
 
     def look_at_the_machine(self) -> None:
         """Its peak is the best product of the whole run: a few more tries before each measurement."""
@@ -157,25 +170,20 @@ def measure(bench: Bench, case: Case, sides=PATHS, phases=("evaluate", "train"),
     steps = {path: bench.step(case, path, inputs) for path in sides}
     for phase in phases:
         train = phase == "train"
-        meters, found, waited = {}, {}, {}
+        meters, found = {}, {}
         for path in sides:
             if train:
                 noted(bench, steps[path])
             work = steps[path].gradients if train else steps[path].evaluate
             meters[path], found[path] = bench.counted(work)
-            waited[path] = bench.waited
         if not alone and len(sides) == 2:
             name, limit = ("gradients", GRADIENTS) if train else ("logits", LOGITS)
             found = {path: dict(result) if train else {"logits": result} for path, result in found.items()}
             shown = {name: apart(found[OURS], found[REFERENCE], limit, f"{name} of {case.key}")}
         del found
-        # counting costs a long call nothing to speak of: it is not repeated
-        long = {path: [meters[path]["counted_in"]] for path in sides if meters[path]["counted_in"] > LONG}
-        short = {path: getattr(steps[path], phase) for path in sides if path not in long}
-        times = (bench.turns(short) if short else {}) | long
+        times = bench.timed({path: getattr(steps[path], phase) for path in sides}, meters)
         for path in sides:
             row = {"key": keys[phase, path], "kind": "step", "phase": phase, "path": path, **columns(case)}
-            row["waited"] = waited[path] if path in long else bench.waited
             bench.store(row | spread(times[path]) | meters[path] | {"proof": shown})
 
 

@@ -33,7 +33,7 @@ def towers(bench: Bench, quick: bool) -> None:
     for tower in TOWERS:
         works = {path: _tower(bench, case, path, tower, inputs) for path in PATHS}
         meters = {path: bench.counted(work)[0] for path, work in works.items()}
-        times = bench.turns(works)
+        times = bench.timed(works, meters)
         for path in PATHS:
             row = {"key": keys[tower, path], "kind": "tower", "tower": tower, "path": path, **columns(case)}
             bench.store(row | spread(times[path]) | meters[path])
@@ -76,9 +76,10 @@ def ablation(bench: Bench, quick: bool) -> None:
         step = bench.step(case, path, inputs, clip)
         meters[name], _ = bench.counted(step.train)
         works[name] = step.train
-    for i, (name, times) in enumerate(bench.turns(works).items()):
+    times = bench.timed(works, meters)
+    for i, name in enumerate(stages):
         row = {"key": keys[name], "kind": "ablation", "stage": i, "saving": name, "path": OURS, **columns(case)}
-        bench.store(row | spread(times) | meters[name])
+        bench.store(row | spread(times[name]) | meters[name])
 
 
 def _with(bench: Bench, text):

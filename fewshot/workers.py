@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import queue
@@ -134,6 +135,7 @@ class Cluster(Executor):
             raise FewshotError("a scheduler needs Dask; install it with `pip install '.[cluster]'`.") from error
         self.address = address
         self._theirs: dict[Future, object] = {}
+        gc.collect()  # a client that failed before, finalised in the thread that the next one starts, would lock it up
         try:
             self._client = Client(address, timeout=CONNECT, set_as_default=False)
         except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
