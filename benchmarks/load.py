@@ -89,6 +89,8 @@ def filled(path: Path, n: int) -> None:
 
 def grid(folder: Path, runs: int, workers: int) -> dict:
     """Stub runs on so many processes, or here for 0; the first block, with the start, is not part of the rate."""
+    import torch  # noqa: F401  loaded by the first run at the latest, and no part of what runs take
+
     block = min(1000, runs // 2)
     ticks = [time.perf_counter()]
 
@@ -97,7 +99,7 @@ def grid(folder: Path, runs: int, workers: int) -> dict:
             ticks.append(time.perf_counter())
 
     ask = functools.partial(run_grid, some(runs), folder / "r.jsonl", progress=told, run_one=made, stamp_of=same_stamp)
-    before = memory()  # everything is imported by now
+    before = memory()
     if workers:
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as executor:
             frame = ask(executor=executor)
