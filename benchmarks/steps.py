@@ -5,7 +5,7 @@ paths start from the same tensors and see the same batch; only what the authors'
 
 - methods on image features: their programs encode the batch of pictures, here a row of cached features is read;
 - ProGrad's encodes it a second time for the teacher; CLIP-Adapter's runs the frozen text encoder as well;
-- LP++'s encodes each picture once, as here; its step differentiates by autograd and multiplies F T^T anew.
+- LP++'s encodes each picture once, as here; its step differentiates by autograd and multiplies F T^T at every step.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class Step:
     def _gradients_lpplusplus(self) -> dict[str, Tensor]:
         f, labels = self.model.support
         if self.path == OURS:
-            grads = self.model.gradient(f, f @ self.model.text.t(), labels)[1]
+            grads = self.model.gradient(f, labels)[1]
         else:
             grads = torch.autograd.grad(self._loss_lpplusplus(), self.parts)
         return dict(zip(("weight", "bias", "alpha"), grads, strict=True))

@@ -261,8 +261,8 @@ MUTATIONS = (
         ("test_taskres.py::test_the_optimiser_is_adam_with_decay_in_the_gradient",),
     ),
     Mutation(
-        "methods/tip_adapter.py", "index_add(1, self.labels, votes)",
-        "index_add(1, self.labels, votes / self.labels.bincount()[self.labels])",
+        "methods/tip_adapter.py", "index_add(0, self.labels, votes)",
+        "index_add(0, self.labels, votes / self.labels.bincount()[self.labels, None])",
         "Tip-Adapter: the votes of a class are averaged",
         parity("tip_adapter", "tip_adapter_f"),
     ),
@@ -286,6 +286,11 @@ MUTATIONS = (
         "methods/lpplusplus.py", "MOMENTUM * speed_w + grad_w, MOMENTUM * speed_b + grad_b", "grad_w, grad_b",
         "LP++: no momentum",
         ("test_lpplusplus.py::test_the_descent_is_that_of_torchs_sgd_with_alpha_on_the_side", *parity("lpplusplus")),
+    ),
+    Mutation(
+        "methods/lpplusplus.py", "alpha=1 / len(f))", "alpha=1 / len(x))",
+        "LP++: each part of a pass is averaged by itself",
+        ("test_lpplusplus.py::test_a_pass_in_parts_gives_the_gradients_of_a_whole_one",),
     ),
     Mutation(
         "methods/gda.py", "return zero_shot + self.alpha * gaussian", "return self.alpha * gaussian",

@@ -9,6 +9,7 @@ from fewshot.clip import unit
 from fewshot.data import features as feature_cache
 from fewshot.data.views import View
 from fewshot.errors import FewshotError
+from fewshot.methods import lpplusplus
 from fewshot.methods.lpplusplus import LPPlusPlus
 from fewshot.methods.method import Names, load_method
 from fewshot.methods.zero_shot import ENSEMBLE
@@ -69,6 +70,16 @@ def test_the_descent_is_that_of_torchs_sgd_with_alpha_on_the_side(accumulate):
     assert torch.allclose(torch.stack(list(model.descend())), torch.stack(losses), rtol=1e-4, atol=1e-5)
     for ours, theirs in ((model.weight, head.weight), (model.bias, head.bias), (model.alpha, alpha)):
         assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_a_pass_in_parts_gives_the_gradients_of_a_whole_one(monkeypatch):
+    model, f = made()
+    model.start()
+    loss, whole = model.gradient(f, LABELS)
+    monkeypatch.setattr(lpplusplus, "ROWS", 3)  # parts of 3, 3 and 1 pictures
+    in_parts, parts = model.gradient(f, LABELS)
+    for a, b in zip((loss, *whole), (in_parts, *parts), strict=True):
+        assert torch.allclose(a, b, rtol=1e-6, atol=1e-6 * float(a.abs().max()))
 
 
 def test_the_two_ways_of_stepping_alpha_differ():

@@ -86,6 +86,15 @@ def test_the_cache_is_normalised_after_the_mean_of_the_views():
     assert torch.allclose(model.logits(x), want, atol=1e-4)
 
 
+@pytest.mark.parametrize("count", [0, 1, 7, 64, 96])
+def test_the_affinity_is_the_product_with_every_key_whatever_their_number(count):
+    model = TipAdapter(tiny.clip(), names())
+    gen = torch.Generator().manual_seed(0)
+    model.fill([torch.randn(count, 32, generator=gen)], torch.zeros(count, dtype=torch.int64))
+    f = unit(torch.randn(5, 32, generator=gen))
+    assert torch.allclose(model.affinity(f), model.keys @ f.t(), atol=1e-6)
+
+
 def test_settings_of_the_paper_are_found_under_any_of_a_data_sets_names():
     for name in ("dtd", "toy/dtd", "DescribableTextures", "describable_textures"):
         assert paper_setting(name) == PAPER["dtd"]

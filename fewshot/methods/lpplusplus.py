@@ -2,7 +2,8 @@
 
 logits = F W^T + b + alpha * (F T^T), F [N, D] unit image features, W [C, D], T [C, D] the zero-shot classifier, alpha
 [C] one weight per class; no temperature. Mean cross-entropy L, full batch. With P the softmax minus the one-hot labels,
-    dL/dW = P^T F / N,    dL/db = sum_i P_i / N,    dL/dalpha = sum_i P_i * (F T^T)_i / N.
+    dL/dW = P^T F / N,    dL/db = sum_i P_i / N,    dL/dalpha_k = sum_i P_ik (F T^T)_ik / N = <(dL/dW)_k, t_k>.
+So F T^T is never formed: the logits are F (W + alpha T)^T + b, and a step is two products of size N C D instead of three.
 Both step sizes and the initial W and alpha are computed from the support set, so nothing is tuned. All constants:
 FereshteShakeri/FewShot-CLIP-Strong-Baseline, methods/linear_probe_p2.py.
 """
@@ -24,6 +25,7 @@ from fewshot.methods.method import Method
 MOMENTUM = 0.9  # on W and b only
 ALPHA_EVERY = 10  # epochs from one step of alpha to the next
 ALPHA_START = 250.0  # times the mean cosine between a picture and its own class
+ROWS = 2048  # pictures in a part of a pass: its scores are used before they leave the processor's caches
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,8 @@ class LPPlusPlus(Method):
         if self.support is None:
             raise FewshotError(f"{self.title} has no support features to train on again; select right after fit.")
         f, labels, best = unit(features.to(self.clip.device)), labels.to(self.clip.device), -1
-        text = f @ self.text.t()
         for epoch, _ in enumerate(self.descend(), start=1):
-            right = int((self.scores(f, text).argmax(dim=-1) == labels).sum())
+            right = int((self.scores(f).argmax(dim=-1) == labels).sum())
             if right >= best:
                 best, kept = right, (epoch, self.weight.clone(), self.bias.clone(), self.alpha.clone())
         epoch, self.weight, self.bias, self.alpha = kept
@@ -109,10 +110,10 @@ class LPPlusPlus(Method):
     def descend(self) -> Iterator[Tensor]:
         """All epochs from the start; yields the loss before each step, W, b and alpha being those after it."""
         f, labels = self.support
-        (lr_w, lr_alpha), text = self.start(), f @ self.text.t()
+        lr_w, lr_alpha = self.start()
         speed_w, speed_b, slope = (torch.zeros_like(t) for t in (self.weight, self.bias, self.alpha))
         for epoch in range(1, self.config.epochs + 1):
-            loss, (grad_w, grad_b, grad_alpha) = self.gradient(f, text, labels)
+            loss, (grad_w, grad_b, grad_alpha) = self.gradient(f, labels)
             speed_w, speed_b = MOMENTUM * speed_w + grad_w, MOMENTUM * speed_b + grad_b
             self.weight, self.bias = self.weight - lr_w * speed_w, self.bias - lr_w * speed_b
             slope = slope + grad_alpha if self.config.accumulate_alpha else grad_alpha
@@ -120,15 +121,21 @@ class LPPlusPlus(Method):
                 self.alpha = self.alpha - lr_alpha * slope
             yield loss
 
-    def gradient(self, f: Tensor, text: Tensor, labels: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Loss, and its gradients at W, b and alpha."""
-        scores = self.scores(f, text)
-        off = (scores.softmax(dim=-1) - F.one_hot(labels, len(self.classnames))) / len(f)
-        return F.cross_entropy(scores, labels), (off.t() @ f, off.sum(dim=0), (off * text).sum(dim=0))
+    def gradient(self, f: Tensor, labels: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Loss of unit features f [N, D], and its gradients at W, b and alpha."""
+        loss, grad_w, grad_b = f.new_zeros(()), torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+        for x, y in zip(f.split(ROWS), labels.split(ROWS), strict=True):
+            log_p = self.scores(x).log_softmax(dim=-1)
+            loss += F.nll_loss(log_p, y, reduction="sum") / len(f)
+            off = log_p.exp_()
+            off[torch.arange(len(y), device=y.device), y] -= 1
+            grad_w.addmm_(off.t(), x, alpha=1 / len(f))
+            grad_b += off.sum(dim=0) / len(f)
+        return loss, (grad_w, grad_b, (grad_w * self.text).sum(dim=1))
 
-    def scores(self, f: Tensor, text: Tensor) -> Tensor:
-        return f @ self.weight.t() + self.bias + self.alpha * text
+    def scores(self, f: Tensor) -> Tensor:
+        joint = self.weight + self.alpha[:, None] * self.text  # one linear classifier
+        return torch.addmm(self.bias, f, joint.t())
 
     def logits(self, x: Tensor) -> Tensor:
-        f = unit(x)
-        return self.scores(f, f @ self.text.t())
+        return self.scores(unit(x))

@@ -8,6 +8,7 @@ Nothing is trained. Constants: gaopengcuhk/Tip-Adapter, configs/*.yaml.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -107,14 +108,20 @@ class TipAdapter(Method):
     def set_keys(self, keys: Tensor) -> None:
         self.keys = keys
 
+    def affinity(self, f: Tensor) -> Tensor:
+        """K f^T [N, B] of unit features f [B, D]."""
+        (n, d), b = self.keys.shape, len(f)
+        parts = math.gcd(n, 32)  # few pictures, many keys: in parts both the product and its gradient take half the time
+        return torch.bmm(self.keys.view(parts, n // parts, d), f.t().expand(parts, d, b)).view(n, b)
+
     def cache_logits(self, affinity: Tensor, beta: float) -> Tensor:
-        """exp(-beta (1 - affinity)) V: a sum over the shots of a class, not a mean."""
-        votes = torch.exp(beta * affinity - beta)  # added up by class: N numbers a row instead of a product with N C zeros
-        return votes.new_zeros(len(votes), len(self.classnames)).index_add(1, self.labels, votes)
+        """exp(-beta (1 - affinity))^T V [B, C] of an affinity [N, B]: a sum over the shots of a class, not a mean."""
+        votes = torch.exp(beta * affinity - beta)  # added up by class: N numbers each instead of a product with N C zeros
+        return votes.new_zeros(len(self.classnames), votes.shape[1]).index_add(0, self.labels, votes).t()
 
     def logits(self, x: Tensor) -> Tensor:
         f = unit(x)
-        return 100.0 * f @ self.weights.t() + self.alpha * self.cache_logits(f @ self.keys.t(), self.beta)
+        return 100.0 * f @ self.weights.t() + self.alpha * self.cache_logits(self.affinity(f), self.beta)
 
     @torch.no_grad()
     def choose(self, features: Tensor, labels: Tensor) -> dict[str, float]:
@@ -130,7 +137,7 @@ class TipAdapter(Method):
     def search(self, f: Tensor, labels: Tensor) -> tuple[Tensor, list[float], list[float]]:
         """Accuracy (percent) [betas, alphas] on unit features f [N, D], and the two grids (their ends not reached)."""
         betas, alphas = (grid(end, n) for end, n in zip(self.search_scale, self.config.search_step, strict=True))
-        zero_shot, affinity = 100.0 * f @ self.weights.t(), f @ self.keys.t()
+        zero_shot, affinity = 100.0 * f @ self.weights.t(), self.affinity(f)
         right = []
         for beta in betas:
             cache = self.cache_logits(affinity, beta)  # one product serves all the alphas

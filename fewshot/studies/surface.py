@@ -45,7 +45,7 @@ def best_pair(table: pd.DataFrame) -> tuple[float, float]:
 def pair_accuracy(model: TipAdapter, images, beta: float, alpha: float) -> float:
     """Accuracy in percent with one pair, which need not be of the search; the model stays as it is."""
     f, labels = _features(model, images)
-    logits = 100.0 * f @ model.weights.t() + alpha * model.cache_logits(f @ model.keys.t(), beta)
+    logits = 100.0 * f @ model.weights.t() + alpha * model.cache_logits(model.affinity(f), beta)
     return 100 * float((logits.argmax(dim=-1) == labels).double().mean())
 
 
