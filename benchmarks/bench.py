@@ -20,7 +20,8 @@ from fewshot.runs import hardware, versions
 from fewshot.studies.alone import seconds_waited, share_waited
 
 SHORT, LONG = 1.5, 8  # seconds of turns below which there are more, above which there are fewer
-BRIEF = 0.1  # seconds; a work below it is called once, off the clock, right before: in a training it follows its like
+BRIEF = 0.1  # seconds; a work below it is called once off the clock, for in a training it follows its like, ..
+OFTEN = 5  # .. and then so many times a turn, which costs nothing beside the other path
 LOGITS, GRADIENTS = 1e-5, 1e-4  # how far the paths may be apart, relative to the largest entry
 
 
@@ -37,9 +38,12 @@ class Bench:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.peaks = gemm_peaks(self.device, dtype)
         self.bandwidth = bandwidth(self.device)
+        on_gpu = self.device.type == "cuda"
+        # a processor's name often hides its generation; how wide it multiplies tells
+        machine = hardware(self.device) if on_gpu else f"{hardware()}, {torch.backends.cpu.get_cpu_capability()}"
         self.environment = {
             "device": self.device.type, "precision": precision, "date": date.today().isoformat(), "versions": versions(),
-            "hardware": hardware(self.device if self.device.type == "cuda" else None), "threads": torch.get_num_threads(),
+            "hardware": machine, "threads": torch.get_num_threads(),
             "gemm_flops": self.peaks, "peak_flops": max(self.peaks.values()), "bandwidth": self.bandwidth,
         }  # fmt: skip
 
@@ -85,9 +89,10 @@ class Bench:
         while turn == 0 or (turn < self.repeats and passed < LONG) or (turn < 5 * self.repeats and passed < SHORT):
             with self.autocast():
                 for name, work in works.items():
-                    if times[name] and times[name][-1] < BRIEF:
+                    brief = bool(times[name]) and times[name][-1] < BRIEF
+                    if brief:
                         work()
-                    times[name].append(seconds(work, self.device))
+                    times[name] += [seconds(work, self.device) for _ in range(OFTEN if brief else 1)]
             turn += 1
             passed = time.perf_counter() - start
         self.waited = share_waited(waited, passed)

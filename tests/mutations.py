@@ -288,7 +288,7 @@ MUTATIONS = (
         ("test_lpplusplus.py::test_the_descent_is_that_of_torchs_sgd_with_alpha_on_the_side", *parity("lpplusplus")),
     ),
     Mutation(
-        "methods/lpplusplus.py", "alpha=1 / len(f))", "alpha=1 / len(x))",
+        "methods/lpplusplus.py", "off.t() @ x / len(f)", "off.t() @ x / len(x)",
         "LP++: each part of a pass is averaged by itself",
         ("test_lpplusplus.py::test_a_pass_in_parts_gives_the_gradients_of_a_whole_one",),
     ),

@@ -7,6 +7,7 @@ import torch
 
 from fewshot.clip import unit
 from fewshot.errors import FewshotError
+from fewshot.methods import tip_adapter
 from fewshot.methods.linear_probe import SWEEP, Fit, LinearProbe, logistic, search
 from fewshot.methods.method import Names
 from fewshot.methods.tip_adapter import PAPER, TipAdapter, paper_setting
@@ -87,7 +88,8 @@ def test_the_cache_is_normalised_after_the_mean_of_the_views():
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 64, 96])
-def test_the_affinity_is_the_product_with_every_key_whatever_their_number(count):
+def test_the_affinity_is_the_product_with_every_key_whatever_their_number(count, monkeypatch):
+    monkeypatch.setattr(tip_adapter, "MANY", 6)
     model = TipAdapter(tiny.clip(), names())
     gen = torch.Generator().manual_seed(0)
     model.fill([torch.randn(count, 32, generator=gen)], torch.zeros(count, dtype=torch.int64))

@@ -49,6 +49,7 @@ LINES = [
     *(row("coop", 100, "ours", s, kind="ablation", stage=i, saving=f"saving {i}") for i, s in enumerate((8.0, 2.0, 1.0))),
 ]  # fmt: skip
 ROWS = pd.DataFrame([{"key": str(i)} | line for i, line in enumerate(LINES)]).reindex(columns=list(study.COLUMNS))
+ROWS = ROWS.assign(elsewhere=False)
 NOTHING = ROWS.iloc[:0]
 COOP, LORA, LPP = (TITLES[m] for m in ("coop", "clip_lora", "lpplusplus"))
 
@@ -65,6 +66,25 @@ def test_ratios_are_reference_over_ours_of_the_same_batch():
     assert study.ratios(ROWS, "evaluate")["ratio"].tolist() == [10]
 
 
+def test_rows_of_another_machine_are_marked_and_never_divided_by_those_of_the_first(tmp_path):
+    other = {"hardware": "Another, 2 threads", "peak_flops": 4e10}
+    lines = [*LINES, row("taskres", 100, "reference", 3.0, **other), row("taskres", 100, "ours", 0.5, **other),
+             row("maple", 100, "reference", 3.0), row("maple", 100, "ours", 0.5, **other)]  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"key": str(i)} | line) + "\n" for i, line in enumerate(lines)))
+    rows = study.read(path=path)
+    assert rows["elsewhere"].sum() == 3
+    assert rows["peak_share"].iloc[[0, -4]].tolist() == [0.5, 0.125]  # 5 GFLOP/s of 10, and of 40
+    table = study.ratio_table(rows)
+    assert table.loc[TITLES["taskres"], "100 classes"] == "6.00×‡" and table.loc[COOP, "100 classes"] == "11.0×"
+    assert table.loc[TITLES["maple"], "100 classes"] == "not run"
+    said = "A processor, 2 threads, 10.0 GFLOP/s at best, PyTorch 9.9, 2026-01-02; ‡ Another, 2 threads, 40.0 GFLOP/s at best"
+    assert said in table.caption
+    assert TITLES["taskres"] + "‡" in study.seconds_table(rows).index
+    figure = figures.roofline(rows)
+    assert f"not drawn, another machine: {TITLES['maple']}, {TITLES['taskres']}" in figure.get_suptitle()
+
+
 def test_the_table_has_the_target_beside_and_marks_what_was_missed():
     table = study.ratio_table(ROWS)
     assert table.loc[COOP, "100 classes"] == "11.0×" and table.loc[COOP, "target, 100"] == "10×"
@@ -75,7 +95,7 @@ def test_the_table_has_the_target_beside_and_marks_what_was_missed():
     }  # fmt: skip
     assert table.loc[COOP, "operations, 100"] == "11.0×" and table.loc[TITLES["maple"], "100 classes"] == "not run"
     assert table.loc[LORA, "37 classes"] == "not run" and table.loc[LPP, "batch"] == "all"
-    assert "A processor, 2 threads, PyTorch 9.9, 2026-01-02." in table.caption
+    assert "A processor, 2 threads, 10.0 GFLOP/s at best, PyTorch 9.9, 2026-01-02." in table.caption
 
 
 def test_a_disturbed_ratio_is_marked_and_not_judged():
@@ -169,7 +189,7 @@ def test_small_heads_show_both_ways_and_how_far_they_end_apart():
     some = {"kind": "together", "phase": None, "options": {"runs": 9, "steps": 200}, "proof": {"weights": 3e-6}}
     lines = [row("taskres", 37, path, s, **some) for path, s in (("reference", 6.0), ("ours", 1.5))]
     lines += [row("tip_adapter_f", 37, "reference", 6.0, **some)]  # the other way is missing
-    table = study.together_table(pd.DataFrame(lines))
+    table = study.together_table(pd.DataFrame(lines).assign(elsewhere=False))
     assert list(table.index) == [TITLES["taskres"]]
     assert list(table.iloc[0]) == ["9", "200", "6.00", "1.50", "4.00×", "3e-06"]
 

@@ -27,7 +27,8 @@ def shared(path: Path, **more):
 
 def moment(rng: random.Random, n: int = 1) -> dict:
     """When to strike: so many rows are stored, and so many seconds more have gone; sooner where n processes make them."""
-    return {"at_rows": rng.randrange(SIZE - 5 - n), "then_s": round(rng.uniform(0, 0.02 / n), 4)}
+    under_way = n if n > 1 else 0  # rows that the others have begun and that come in the same instant
+    return {"at_rows": rng.randrange(SIZE - 5 - under_way), "then_s": round(rng.uniform(0, 0.02 / n), 4)}
 
 
 def await_(path: Path, at_rows: int, then_s: float) -> None:

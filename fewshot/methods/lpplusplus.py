@@ -129,7 +129,7 @@ class LPPlusPlus(Method):
             loss += F.nll_loss(log_p, y, reduction="sum") / len(f)
             off = log_p.exp_()
             off[torch.arange(len(y), device=y.device), y] -= 1
-            grad_w.addmm_(off.t(), x, alpha=1 / len(f))
+            grad_w += off.t() @ x / len(f)
             grad_b += off.sum(dim=0) / len(f)
         return loss, (grad_w, grad_b, (grad_w * self.text).sum(dim=1))
 

@@ -35,6 +35,7 @@ PAPER = {
     "sun397": ((12, 10), (1, 1.17)),
     "ucf101": ((7, 3), (1, 3)),
 }
+MANY = 4096  # keys
 
 
 def paper_setting(dataset: str) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -111,12 +112,14 @@ class TipAdapter(Method):
     def affinity(self, f: Tensor) -> Tensor:
         """K f^T [N, B] of unit features f [B, D]."""
         (n, d), b = self.keys.shape, len(f)
-        parts = math.gcd(n, 32)  # few pictures, many keys: in parts both the product and its gradient take half the time
+        # few pictures and thousands of keys: in parts both the product and its gradient take half the time
+        parts = math.gcd(n, 32) if n > MANY else 1
         return torch.bmm(self.keys.view(parts, n // parts, d), f.t().expand(parts, d, b)).view(n, b)
 
     def cache_logits(self, affinity: Tensor, beta: float) -> Tensor:
         """exp(-beta (1 - affinity))^T V [B, C] of an affinity [N, B]: a sum over the shots of a class, not a mean."""
-        votes = torch.exp(beta * affinity - beta)  # added up by class: N numbers each instead of a product with N C zeros
+        votes = torch.exp(beta * affinity - beta)
+        # added up by class: N numbers each instead of a product with N C zeros
         return votes.new_zeros(len(self.classnames), votes.shape[1]).index_add(0, self.labels, votes).t()
 
     def logits(self, x: Tensor) -> Tensor:

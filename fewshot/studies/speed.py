@@ -19,6 +19,7 @@ from fewshot.runs import results_folder
 from fewshot.studies.training_time import WAITED, number
 
 OURS, REFERENCE = "ours", "reference"
+ELSEWHERE = "‡"
 HEADS = ("tip_adapter_f", "taskres", "clip_adapter", "lpplusplus")
 # what was asked for before anything was measured: times faster than the authors' computation, at 100 and at 1000 classes
 TARGETS = {"coop": (10, 12), "kgcoop": (10, 12), "prograd": (10, 12), "cocoop": (8, 10), "plotpp": (3, 7),
@@ -28,7 +29,7 @@ GPU_COMMAND = "python benchmarks/speed.py --device cuda --precision bf16 --rows 
 COLUMNS = ("key", "kind", "phase", "path", "method", "classes", "batch", "shots", "seconds", "fastest", "slowest", "repeats",
            "flops", "bytes", "memory", "peak_share", "peak_flops", "bandwidth", "proof", "scaled_from", "options", "tower",
            "stage", "saving", "hardware", "threads", "versions", "date", "load_average", "waited", "device",
-           "precision")  # fmt: skip
+           "precision", "elsewhere")  # fmt: skip
 # a training on 16-shot ImageNet: pictures in a batch and passes over its 16000 pictures (CLIP-LoRA: 500 steps per shot)
 PICTURES = 16_000
 BATCHES = {"coop": 32, "cocoop": 1, "kgcoop": 128, "prograd": 32, "plotpp": 32, "maple": 4, "clip_lora": 32}
@@ -39,22 +40,25 @@ VIEWS = 8  # of each picture, where they are encoded once and kept
 def read(device: str = "cpu", path: Path | None = None) -> pd.DataFrame:
     """The rows of a device, results/speed/DEVICE.jsonl or another file; an empty frame where there are none.
 
-    `peak_share` is taken of the best product of all rows: a machine shows its peak only now and then.
+    `peak_share` is taken of the best product of all rows of a machine, which shows its peak only now and then; `elsewhere`
+    says that a row was made on another machine than most.
     """
     path = path or results_folder() / "speed" / f"{device}.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     rows = pd.DataFrame([json.loads(line) for line in lines]).reindex(columns=list(COLUMNS))
-    return rows.assign(peak_share=rows["flops"] / rows["seconds"] / rows["peak_flops"].max())
+    peak = rows.groupby("hardware")["peak_flops"].transform("max")
+    elsewhere = rows["hardware"] != rows["hardware"].mode().get(0)
+    return rows.assign(peak_share=rows["flops"] / rows["seconds"] / peak, elsewhere=elsewhere)
 
 
 def ratios(rows: pd.DataFrame, phase: str = "train") -> pd.DataFrame:
     """A line per method and number of classes: seconds and memory of both paths, and how many times faster ours is.
 
-    `low` and `high` are the ratios of the fastest reference to the slowest of ours, and the other way round. Where ours
-    was measured with several settings of one method, the first row counts.
+    Both paths of a line are of one machine. `low` and `high` are the ratios of the fastest reference to the slowest of ours,
+    and the other way round. Where ours was measured with several settings of one method, the first row counts.
     """
     steps = rows[(rows["kind"] == "step") & (rows["phase"] == phase)]
-    on = ["method", "classes", "batch", "shots"]
+    on = ["method", "classes", "batch", "shots", "hardware"]
     sides = [steps[steps["path"] == path].drop_duplicates(on) for path in (REFERENCE, OURS)]
     found = sides[0].merge(sides[1], on=on, suffixes=("_reference", "_ours"))
     found["ratio"] = found["seconds_reference"] / found["seconds_ours"]
@@ -85,7 +89,7 @@ def ratio_table(rows: pd.DataFrame, phase: str = "train") -> Table:
         lines[title] = {"batch": "all" if method == "lpplusplus" else f"{group['batch'].iloc[0]:g}"}
         for one in group.itertuples():
             name = f"{one.classes} classes"
-            lines[title][name] = f"{number(one.ratio)}×" + ("*" if one.scaled else "") + ("" if one.rested else "†")
+            lines[title][name] = f"{number(one.ratio)}×" + ("*" if one.scaled else "") + marks_of(one)
             lines[title][f"operations, {one.classes}"] = f"{number(one.fewer)}×"
             aim = target(method, one.classes)
             if phase == "train" and not math.isnan(aim):
@@ -113,7 +117,7 @@ def seconds_table(rows: pd.DataFrame, phase: str = "train") -> Table:
     """What the ratios are made of: seconds with their range, memory, and the share of the machine's peak."""
     lines = []
     for one in ratios(rows, phase).itertuples():
-        cells = {"method": TITLES[one.method], "classes": str(one.classes)}
+        cells = {"method": TITLES[one.method] + (ELSEWHERE if one.elsewhere_ours else ""), "classes": str(one.classes)}
         for side, name in ((REFERENCE, "reference"), (OURS, "ours")):
             seconds, fastest, slowest = (getattr(one, f"{k}_{side}") for k in ("seconds", "fastest", "slowest"))
             spread = "" if math.isnan(fastest) or slowest == fastest else f" ({number(fastest)} – {number(slowest)})"
@@ -151,7 +155,7 @@ def together_table(rows: pd.DataFrame) -> Table:
         if not {OURS, REFERENCE} <= set(sides.index):
             continue
         one, apart = sides.loc[OURS], sides.loc[REFERENCE, "seconds"]
-        lines[TITLES[method]] = {
+        lines[TITLES[method] + (ELSEWHERE if one["elsewhere"] else "")] = {
             "runs": str(one["options"]["runs"]), "steps of each": str(one["options"]["steps"]), "s, in turn": number(apart),
             "s, as one": number(one["seconds"]), "times faster": f"{number(apart / one['seconds'])}×",
             "largest difference": f"{one['proof']['weights']:.0e}" if one["proof"]["weights"] else "0",
@@ -161,6 +165,11 @@ def together_table(rows: pd.DataFrame) -> Table:
     table.caption = "Toy CLIP, 4 shots, three draws with three learning rates each, medians. Largest difference: of a trained "
     table.caption += f"weight, relative to the largest entry of its tensor. {_machine(rows)}."
     return table
+
+
+def marks_of(one) -> str:
+    """Of a line of `ratios`: † disturbed, ‡ measured on another machine than most."""
+    return ("" if one.rested else "†") + (ELSEWHERE if one.elsewhere_ours else "")
 
 
 def or_nothing(table: Table):
@@ -184,9 +193,14 @@ def origin(rows: pd.DataFrame) -> str:
 def _machine(rows: pd.DataFrame) -> str:
     if rows.empty:
         return "Not run"
-    one, days = rows.iloc[-1], sorted(set(rows["date"]))
-    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    return f"{one['hardware']}, PyTorch {one['versions']['torch']}, {when}"
+    said = []
+    for elsewhere, part in rows.groupby("elsewhere"):
+        one, days = part.iloc[-1], sorted(set(part["date"]))
+        when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        names = " and ".join(sorted(set(part["hardware"])))
+        peak = f"{number(part['peak_flops'].max() / 1e9)} GFLOP/s at best"
+        said.append(f"{ELSEWHERE + ' ' if elsewhere else ''}{names}, {peak}, PyTorch {one['versions']['torch']}, {when}")
+    return "; ".join(said)
 
 
 # sentences

@@ -6,7 +6,7 @@ import pandas as pd
 
 from fewshot.curves import GRID, WIDTH, look
 from fewshot.report import TITLES, use_style
-from fewshot.studies.speed import OURS, REFERENCE, origin, ratios
+from fewshot.studies.speed import OURS, REFERENCE, marks_of, origin, ratios
 from fewshot.studies.training_time import number
 
 TOWERS = {"text": "text tower", "vit": "ViT"}
@@ -24,7 +24,7 @@ def ratio_bars(rows: pd.DataFrame, classes: int = 100):
     for y, one in enumerate(found.itertuples()):
         axis.barh(y, one.ratio, 0.7, color=look(one.method).colour, hatch="////" if one.scaled else "", edgecolor="white")
         axis.plot(target(one.method, one.classes), y, "D", mfc="none", mec="#111111", mew=1.4, ms=7, zorder=4)
-        times = f"{number(one.ratio)}×" + ("" if one.rested else "†")
+        times = f"{number(one.ratio)}×" + marks_of(one)
         axis.text(1.015, y, times, transform=axis.get_yaxis_transform(), va="center", fontsize="small")
     axis.axvline(1, color="#666666", linestyle=(0, (4, 3)), linewidth=1, zorder=0)
     axis.set(xscale="log", xlabel=f"times faster than the authors' computation, {classes} classes")
@@ -49,6 +49,9 @@ def roofline(rows: pd.DataFrame, classes: int = 100):
 
     use_style()
     figure, axis = plt.subplots(figsize=(WIDTH, 4.6), layout="constrained")
+    elsewhere = rows["elsewhere"].astype(bool)  # the two limits are those of one machine
+    away = sorted({TITLES[method] for method in rows[elsewhere & (rows["kind"] == "step")]["method"]})
+    rows = rows[~elsewhere]
     points = rows[rows["kind"].isin(["step", "tower"]) & rows["scaled_from"].isna() & (rows["flops"] > 0)]
     steps = points[(points["kind"] == "step") & (points["phase"] == "train") & (points["classes"] == classes)]
     steps = steps.drop_duplicates(["method", "path"])
@@ -78,7 +81,8 @@ def roofline(rows: pd.DataFrame, classes: int = 100):
     axis.set(xscale="log", yscale="log", xlabel="operations per byte that operators move", ylabel="GFLOP per second")
     _plain(axis.xaxis, axis.yaxis)
     axis.grid(color=GRID)
-    return _closed(figure, rows, "hollow: the authors' computation")
+    left_out = f"; not drawn, another machine: {', '.join(away)}" if away else ""
+    return _closed(figure, rows, "hollow: the authors' computation" + left_out)
 
 
 def ablation_bars(rows: pd.DataFrame):
