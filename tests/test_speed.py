@@ -103,6 +103,9 @@ def test_a_disturbed_ratio_is_marked_and_not_judged():
     table = study.ratio_table(busy)
     assert table.loc[COOP, "100 classes"] == "11.0×†" and not table.marks
     assert "5 on a busy one" in study.statement(busy)[1]
+    every = [row(m, c, path, 1.0) for m in study.TARGETS for c in (100, 1000) for path in ("reference", "ours")]
+    all_run = pd.DataFrame([{"key": str(i)} | line for i, line in enumerate(every)]).reindex(columns=list(study.COLUMNS))
+    assert "Of 22 targets, all measured on a machine at rest, 0 are met." in study.statement(all_run.assign(elsewhere=False))
     assert not study.ratios(ROWS.assign(waited=None))["rested"].any()
 
 

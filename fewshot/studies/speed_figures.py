@@ -6,7 +6,7 @@ import pandas as pd
 
 from fewshot.curves import GRID, WIDTH, look
 from fewshot.report import TITLES, use_style
-from fewshot.studies.speed import OURS, REFERENCE, marks_of, origin, ratios
+from fewshot.studies.speed import ELSEWHERE, OURS, REFERENCE, marks_of, origin, ratios
 from fewshot.studies.training_time import number
 
 TOWERS = {"text": "text tower", "vit": "ViT"}
@@ -104,7 +104,7 @@ def ablation_bars(rows: pd.DataFrame):
     axis.grid(axis="x", color=GRID)
     axis.grid(axis="y", visible=False)
     axis.invert_yaxis()
-    return _closed(figure, rows)
+    return _closed(figure, found)
 
 
 SCALES = {"classes": "classes", "batch": "pictures in a batch", "shots": "shots per class"}
@@ -131,7 +131,7 @@ def scaling(rows: pd.DataFrame):
                     linestyle="-" if path == OURS else (0, (2, 2)), mfc=style.colour if path == OURS else "none", linewidth=1.1,
                 )  # fmt: skip
                 if path == OURS:
-                    legend[TITLES[method]] = drawn
+                    legend[TITLES[method] + (ELSEWHERE if line["elsewhere"].any() else "")] = drawn
         for axis in axes[:, column]:
             axis.set(xscale="log", yscale="log")
             axis.grid(color=GRID)
@@ -179,7 +179,7 @@ def _plain(*axes) -> None:
 def _closed(figure, rows: pd.DataFrame, what: str = ""):
     import matplotlib.pyplot as plt
 
-    title = "\n".join(filter(None, (origin(rows), what)))
+    title = "\n".join(filter(None, (origin(rows).replace(f"; {ELSEWHERE}", f"\n{ELSEWHERE}"), what)))
     figure.suptitle(title, fontsize="small", color="#444444")
     plt.close(figure)
     return figure
