@@ -239,7 +239,8 @@ def _targets(rows: pd.DataFrame) -> list[str]:
                 f"the first, {met} are met."]  # fmt: skip
     if len(missed):
         each = (
-            f"{TITLES[one.method]} at {one.classes} classes ({number(one.ratio)}× of {one.target:g}×)"
+            f"{TITLES[one.method]} at {one.classes} classes ({number(one.ratio)}× of {one.target:g}×, and its operations alone, "
+            f"at the peak of the machine, would give {number(one.ratio / one.peak_share_ours)}×)"
             for one in missed.itertuples()
         )
         said.append(f"Missed: {'; '.join(each)}.")
