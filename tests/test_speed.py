@@ -68,12 +68,13 @@ def test_ratios_are_reference_over_ours_of_the_same_batch():
 
 def test_rows_of_another_machine_are_marked_and_never_divided_by_those_of_the_first(tmp_path):
     other = {"hardware": "Another, 2 threads", "peak_flops": 4e10}
-    lines = [*LINES, row("taskres", 100, "reference", 3.0, **other), row("taskres", 100, "ours", 0.5, **other),
-             row("maple", 100, "reference", 3.0), row("maple", 100, "ours", 0.5, **other)]  # fmt: skip
+    lines = [*LINES, row("taskres", 100, "reference", 3.0, **other | {"peak_flops": 3e10}),
+             row("taskres", 100, "ours", 0.5, **other), row("maple", 100, "reference", 3.0),
+             row("maple", 100, "ours", 0.5, **other)]  # fmt: skip
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"key": str(i)} | line) + "\n" for i, line in enumerate(lines)))
     rows = study.read(path=path)
-    assert rows["elsewhere"].sum() == 3
+    assert rows["elsewhere"].sum() == 3 and rows["peak_flops"][rows["elsewhere"]].eq(4e10).all()
     assert rows["peak_share"].iloc[[0, -4]].tolist() == [0.5, 0.125]  # 5 GFLOP/s of 10, and of 40
     table = study.ratio_table(rows)
     assert table.loc[TITLES["taskres"], "100 classes"] == "6.00×‡" and table.loc[COOP, "100 classes"] == "11.0×"

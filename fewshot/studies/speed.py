@@ -40,15 +40,15 @@ VIEWS = 8  # of each picture, where they are encoded once and kept
 def read(device: str = "cpu", path: Path | None = None) -> pd.DataFrame:
     """The rows of a device, results/speed/DEVICE.jsonl or another file; an empty frame where there are none.
 
-    `peak_share` is taken of the best product of all rows of a machine, which shows its peak only now and then; `elsewhere`
-    says that a row was made on another machine than most.
+    `peak_flops`, and with it `peak_share`, is that of the best product of all rows of a machine, which shows its peak only
+    now and then; `elsewhere` says that a row was made on another machine than most.
     """
     path = path or results_folder() / "speed" / f"{device}.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     rows = pd.DataFrame([json.loads(line) for line in lines]).reindex(columns=list(COLUMNS))
     peak = rows.groupby("hardware")["peak_flops"].transform("max")
     elsewhere = rows["hardware"] != rows["hardware"].mode().get(0)
-    return rows.assign(peak_share=rows["flops"] / rows["seconds"] / peak, elsewhere=elsewhere)
+    return rows.assign(peak_flops=peak, peak_share=rows["flops"] / rows["seconds"] / peak, elsewhere=elsewhere)
 
 
 def ratios(rows: pd.DataFrame, phase: str = "train") -> pd.DataFrame:
