@@ -123,8 +123,8 @@ def test_sentences_say_what_is_missed():
     assert "logits are apart by at most 1.0e-06 and gradients by 2.0e-06" in said
     assert "Of 22 targets 5 were measured on a machine at rest, 0 on a busy one, the others not; of the first, 3 are met." in said
     limit = "its operations alone, at the peak of the machine, would give"
-    assert f"Missed: CoOp at 1000 classes (10.0× of 12×, and {limit} 20.0×); LP++ at 100 classes" in said
-    assert f"(2.00× of 100×, and {limit} 4.00×)." in said
+    coop, lpp = f"10.0× of 12×, and {limit} 20.0×", f"2.00× of 100×, and {limit} 4.00×"
+    assert f"Missed: CoOp at 1000 classes ({coop}); LP++ at 100 classes ({lpp})." in said
     assert "70 % of the peak in the text tower and 40 % in the ViT; the target of 60 % is missed" in said
     assert "holds 5.00 GB at its peak, weights aside; the target of 4 GB is missed" in said
     assert "The straight line says 22.1 s" in said and "it took 24.0 s (+9 %)" in said

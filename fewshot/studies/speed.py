@@ -150,7 +150,7 @@ def tower_table(rows: pd.DataFrame) -> Table:
 def together_table(rows: pd.DataFrame) -> Table:
     """Small heads fitted one after the other and as one stack: seconds of all runs, and how far the weights end apart."""
     lines, own = {}, rows[rows["kind"] == "together"]
-    for method, group in own.groupby("method", sort=False):
+    for (method, _), group in own.groupby(["method", "hardware"], sort=False):
         sides = group.set_index("path")
         if not {OURS, REFERENCE} <= set(sides.index):
             continue
